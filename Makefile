@@ -1,0 +1,53 @@
+# The workshop's commands; the README spells `lab` and `test` out for Windows.
+#   make lab      set up, then open JupyterLab          make render   execute the notebooks and store their outputs
+#   make test     set up, then run the whole test suite make lock     resolve the dependencies anew
+#   make lint     ruff, code and notebooks              make clean    remove environment, sample tiles and caches
+
+PYTHON_VERSION ?= >=3.12,<3.14
+LAB_FLAGS ?=
+PYTEST_FLAGS ?=
+
+UV := $(shell command -v uv || echo .uv/bin/uv)
+RUN := .venv/bin/python
+ENVIRONMENT := .venv/.ready
+TEST_RUN := $(RUN) -m pytest $(PYTEST_FLAGS)
+# Containers run as root, which Jupyter wants to be told.
+ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
+
+# Compiled modules halve the start of every kernel; another active environment must not leak in.
+unexport PYTHONDONTWRITEBYTECODE VIRTUAL_ENV CONDA_PREFIX PYTHONPATH
+
+.PHONY: lab test render lock lint clean setup
+
+lab: setup
+	$(RUN) -m jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks $(ROOT_FLAG) $(LAB_FLAGS)
+
+test: setup
+	$(TEST_RUN)
+
+render: setup
+	$(RUN) tests/render.py
+	$(RUN) -m ruff format -q notebooks solutions
+
+lint: setup
+	$(RUN) -m ruff check
+	$(RUN) -m ruff format --check
+
+setup: $(ENVIRONMENT)
+	$(RUN) -m workshop.sample
+
+$(ENVIRONMENT): requirements.lock pyproject.toml | $(UV)
+	test -x $(RUN) || $(UV) venv --quiet --python "$(PYTHON_VERSION)" .venv
+	$(UV) pip sync --quiet --python $(RUN) --require-hashes requirements.lock
+	$(UV) pip install --quiet --python $(RUN) --no-deps --editable .
+	$(RUN) -m jupyter labextension disable --level=sys_prefix @jupyterlab/apputils-extension:announcements
+	touch $@
+
+.uv/bin/uv:
+	python3 -m pip install --quiet --target .uv uv
+
+lock: | $(UV)
+	$(UV) run --no-project --python "$(PYTHON_VERSION)" tools/lock.py
+
+clean:
+	rm -rf .venv .uv .pytest_cache .ruff_cache data/20?? notebooks/.ipynb_checkpoints solutions/.ipynb_checkpoints

@@ -1,0 +1,307 @@
+"""Writes the sample world: synthetic tiles with the exact shape of GLAD's.
+
+Run ``python -m workshop.sample`` to write the tiles the lessons need. Where tiles are read is ``tiles.py``'s job.
+
+The landscape is computed with integer hashes and single IEEE additions and multiplications only (no sine, no
+exponential, no library random numbers), so its pixels are the same on every platform.
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+import rasterio
+from rasterio.transform import from_origin
+from rasterio.windows import Window
+from tqdm import tqdm
+
+from workshop import legend
+from workshop.tiles import (
+    DATA,
+    DEFECT_BOX,
+    NORTH,
+    RESOLUTION,
+    SAMPLE_TILE,
+    TEACHING_WINDOW,
+    TILE_SIZE,
+    YEARS,
+    Box,
+    tile_corner,
+    tile_path,
+)
+
+LABEL = "SYNTHETIC sample of the shape of GLAD GLCLUC2020 v2, not observed land cover; world 1"
+CELL = 100  # pixels along a side of the coarse landscape's cells
+BAND = 400  # rows written at once
+
+
+def pixel_slices(box: Box, tile: str = SAMPLE_TILE) -> tuple[slice, slice]:
+    """Return the rows and columns of a tile that a box in degrees covers, rounded to pixel edges."""
+    lon, lat = tile_corner(tile)
+    rows = slice(round((lat - box.north) / RESOLUTION), round((lat - box.south) / RESOLUTION))
+    cols = slice(round((box.west - lon) / RESOLUTION), round((box.east - lon) / RESOLUTION))
+    return rows, cols
+
+
+def _hash(seed: int, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """Return reproducible noise in [0, 1), float32, for integer positions (i, j).
+
+    The mixing steps and their two multipliers are those of ``lowbias32`` (C. Wellons, "Prospecting for hash
+    functions", 2018, public domain).
+    """
+    h = i.astype(np.uint32) * np.uint32(0x9E3779B1) ^ j.astype(np.uint32) * np.uint32(0x85EBCA77)
+    h ^= np.uint32(seed * 0x27D4EB2F & 0xFFFFFFFF)
+    h ^= h >> np.uint32(16)
+    h *= np.uint32(0x7FEB352D)
+    h ^= h >> np.uint32(15)
+    h *= np.uint32(0x846CA68B)
+    h ^= h >> np.uint32(16)
+    return (h >> np.uint32(8)).astype(np.float32) * np.float32(2**-24)
+
+
+def _noise(rows: np.ndarray, cols: np.ndarray, period: int, seed: int) -> np.ndarray:
+    """Return smooth noise in [0, 1), float32, shape (rows, cols): a hashed lattice, smoothly interpolated."""
+
+    def steps(position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        t = (position % period).astype(np.float32) / np.float32(period)
+        return position // period, t * t * (np.float32(3) - t - t)
+
+    i, fi = steps(rows)
+    j, fj = steps(cols)
+    lattice = _hash(seed, np.arange(i[0], i[-1] + 2)[:, None], np.arange(j[0], j[-1] + 2)[None, :])
+    i, j = i - i[0], j - j[0]
+    bands = lattice[i] + (lattice[i + 1] - lattice[i]) * fi[:, None]
+    return bands[:, j] + (bands[:, j + 1] - bands[:, j]) * fj
+
+
+def _steps(first: int, last: int, fraction: np.ndarray) -> np.ndarray:
+    """Spread a fraction over the legend values first..last."""
+    span = np.float32(last - first + 1)
+    return (first + np.clip(fraction * span, 0, last - first)).astype(np.uint8)
+
+
+def _coarse(tile: str, year: int) -> np.ndarray:
+    """Return the coarse landscape of a tile, shape (400, 400): one class for each cell of 100 x 100 pixels.
+
+    Few classes in wide regions: a row of LZW grows with every change of class in it.
+    """
+    lon, lat = tile_corner(tile)
+    n = TILE_SIZE // CELL
+    per_degree = n // 10
+    rows = (NORTH - lat) * per_degree + np.arange(n)
+    cols = (lon + 180) * per_degree + np.arange(n)
+    relief = (_noise(rows, cols, 160, 1) * 8 + _noise(rows, cols, 40, 2) * 4 + _noise(rows, cols, 9, 4)) / np.float32(13)
+    dryness = (_noise(rows, cols, 200, 3) * 7 + _noise(rows, cols, 16, 5)) / np.float32(8)
+    step = np.float32(YEARS.index(year))
+    land = np.full((n, n), 10, np.uint8)
+    land[dryness > 0.66] = 1
+    land[(relief > 0.3) & (relief < 0.42 + 0.01 * step) & (dryness < 0.35)] = 244
+    land[relief > 0.6 + 0.004 * step] = 38
+    land[relief > 0.86] = 241
+    land[relief < 0.2 - 0.006 * step] = 207
+    return land
+
+
+@cache
+def _terrain() -> dict[str, np.ndarray]:
+    """Return what stays the same in the teaching window through the years; arrays of shape (2000, 4000)."""
+    row_slice, col_slice = pixel_slices(TEACHING_WINDOW)
+    r = np.arange(row_slice.stop - row_slice.start)
+    c = np.arange(col_slice.stop - col_slice.start)
+    y, x = r[:, None].astype(np.float32), c[None, :].astype(np.float32)
+
+    def bowl(cy: float, cx: float, ry: float, rx: float) -> np.ndarray:
+        """1 in the middle of an ellipse, 0 on its edge, negative outside."""
+        dy, dx = (y - np.float32(cy)) / np.float32(ry), (x - np.float32(cx)) / np.float32(rx)
+        return np.float32(1) - dy * dy - dx * dx
+
+    wide, middle, fine = _noise(r, c, 260, 11) - 0.5, _noise(r, c, 60, 12) - 0.5, _noise(r, c, 12, 13) - 0.5
+    relief = np.clip((x - 2800) / 800, 0, 1) * np.float32(0.75) + wide * np.float32(0.5) + middle * np.float32(0.25)
+    river_row = np.float32(1050) + (_noise(np.zeros(1, int), c, 300, 14) - 0.5) * np.float32(360)
+    block = _hash(15, r[:, None] // 14, c[None, :] // 14)
+    return {
+        "x": x,
+        "y": y,
+        "wide": wide,
+        "middle": middle,
+        "fine": fine,
+        "relief": relief,
+        "lake": bowl(820, 1250, 640, 720) + wide * np.float32(0.7) + middle * np.float32(0.16),
+        "river": np.abs(y - river_row) + fine * np.float32(8) + np.where((x > 1500) & (x < 3400), 0, 1000),
+        "city": bowl(1050, 2420, 300, 270) + wide * np.float32(0.6) + middle * np.float32(0.3),
+        "burn": bowl(1480, 3420, 300, 260) + middle * np.float32(0.9),
+        "block": block,
+        "parcel": _hash(16, r[:, None] // 44, c[None, :] // 64),
+        "lane": ((r % 44 < 2)[:, None] | (c % 64 < 2)[None, :]),
+    }
+
+
+def teaching_window(year: int) -> np.ndarray:
+    """Return the detailed landscape of the teaching window.
+
+    Parameters
+    ----------
+    year : int
+        One of the GLAD years.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (2000, 4000), uint8, row 0 in the north.
+    """
+    t = _terrain()
+    step = np.float32(YEARS.index(year))
+    x, y, relief, lake = t["x"], t["y"], t["relief"], t["lake"]
+    texture = np.float32(0.5) + t["middle"] * np.float32(0.5) + t["fine"] * np.float32(0.3)
+
+    # the plain: semi-arid, true desert in the south-west, denser towards the foothills
+    land = _steps(2, 18, texture * np.float32(0.75) + np.clip((x - 600) / 4000, 0, 1) * np.float32(0.4))
+    land[(y - 1150 + t["wide"] * 500 > 0) & (x < 1350 + t["middle"] * 500)] = 0
+    land[(land == 0) & (texture > 0.55)] = 1
+    # cropland in parcels, some of them fallow; every five years more of them
+    farm = (x > 1980 + t["wide"] * 300) & (x < 2900 + t["wide"] * 200) & (lake < -0.15)
+    farm &= (y > 120 + t["wide"] * 200) & (y < 1880 + t["wide"] * 200)
+    cropped = farm & (t["parcel"] > np.float32(0.14) + np.float32(0.03) * step)
+    land[farm] = 16
+    land[cropped] = 244
+    land[farm & t["lane"]] = 20
+    # foothills, forest, rock and snow
+    land[relief > 0.30] = _steps(19, 24, texture)[relief > 0.30]
+    forest = relief > 0.42
+    trees = _steps(25, 48, texture * np.float32(0.7) + (relief - np.float32(0.42)) * np.float32(0.9))
+    land[forest] = trees[forest]
+    land[relief > 0.86] = 5
+    land[relief > 0.93 + 0.012 * step] = 241
+    # a fire between 2000 and 2005, and what grew back
+    burnt = forest & (t["burn"] > 0) & (relief < 0.86)
+    regrowth = {2000: None, 2005: (2, 6), 2010: (11, 18), 2015: (20, 24), 2020: (22, 34)}[year]
+    if regrowth:
+        land[burnt] = _steps(*regrowth, texture)[burnt]
+    # the river and the trees along it
+    land[t["river"] < 46] = _steps(119, 124, texture)[t["river"] < 46]
+    land[t["river"] < 30] = _steps(125, 148, texture)[t["river"] < 30]
+    land[t["river"] < 5] = 203
+    # the city grows in blocks, with gardens between them
+    city = (t["city"] + np.float32(0.42) * step > 0) & (lake < -0.1) & (relief < 0.42) & (t["river"] > 12)
+    land[city] = 22
+    land[city & (t["block"] < 0.84)] = 250
+    # the lake falls; salt stays in the west, wetland in the east where the river comes in
+    level = np.float32(0.08) + np.float32(0.09) * step
+    bed = lake > 0
+    wet = x > 1350 + t["wide"] * 500
+    depth = lake - level
+    land[bed] = 100
+    land[bed & (texture > 0.5)] = 101
+    land[bed & wet] = _steps(102, 118, texture)[bed & wet]
+    land[bed & wet & (depth > -0.06)] = _steps(119, 124, texture)[bed & wet & (depth > -0.06)]
+    water = depth > 0
+    land[water] = (207 - np.clip((np.float32(0.21) - depth[water]) / np.float32(0.03), 0, 7)).astype(np.uint8)
+
+    if year == 2020:
+        _spoil(land)
+    return land
+
+
+def _spoil(land: np.ndarray) -> None:
+    """Put the processing defect into the window: slanting stripes of no data and of an ocean that is not there."""
+    window_rows, window_cols = pixel_slices(TEACHING_WINDOW)
+    rows, cols = pixel_slices(DEFECT_BOX)
+    box = land[rows.start - window_rows.start : rows.stop - window_rows.start, cols.start - window_cols.start :][
+        :, : cols.stop - cols.start
+    ]
+    i, j = np.ogrid[: box.shape[0], : box.shape[1]]
+    stripe = (i * 2 + j) % 160
+    box[stripe < 70] = legend.NODATA
+    box[(stripe >= 70) & (stripe < 100)] = 254
+
+
+def write_tile(name: str, year: int, root: str | Path = DATA, progress: tqdm | None = None) -> Path:
+    """Write one tile of the sample world: 40000 x 40000 uint8, one-row LZW strips, with the legend's colour table.
+
+    The file appears under its name only when it is whole.
+
+    Parameters
+    ----------
+    name : str
+        Any tile of the GLAD grid; only ``50N_120W`` has the detailed teaching window.
+    year : int
+        One of the GLAD years.
+    root : str or Path
+        Folder to write to, as ``{root}/{year}/{name}.tif``.
+    progress : tqdm, optional
+        Advanced by the number of rows written.
+
+    Returns
+    -------
+    pathlib.Path
+        The tile's path.
+
+    Raises
+    ------
+    workshop.tiles.TileError
+        When the year or the name is not one of GLAD's.
+    """
+    path = Path(tile_path(name, year, root))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lon, lat = tile_corner(name)
+    cells = _coarse(name, year)
+    has_window = name == SAMPLE_TILE
+    rows, cols = pixel_slices(TEACHING_WINDOW)
+    window = teaching_window(year) if has_window else None
+
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    try:
+        with rasterio.open(
+            partial,
+            "w",
+            driver="GTiff",
+            width=TILE_SIZE,
+            height=TILE_SIZE,
+            count=1,
+            dtype="uint8",
+            crs="EPSG:4326",
+            transform=from_origin(lon, lat, RESOLUTION, RESOLUTION),
+            compress="LZW",
+            blockysize=1,
+            photometric="palette",
+        ) as dst:
+            dst.write_colormap(1, legend.palette())
+            dst.update_tags(TIFFTAG_IMAGEDESCRIPTION=LABEL)
+            for top in range(0, TILE_SIZE, BAND):
+                band = np.repeat(np.repeat(cells[top // CELL : (top + BAND) // CELL], CELL, axis=0), CELL, axis=1)
+                if has_window and rows.start <= top < rows.stop:
+                    band[:, cols] = window[top - rows.start : top - rows.start + BAND]
+                dst.write(band, 1, window=Window(0, top, TILE_SIZE, BAND))
+                if progress is not None:
+                    progress.update(BAND)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def _is_current(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with rasterio.open(path) as src:
+        return src.tags().get("TIFFTAG_IMAGEDESCRIPTION") == LABEL
+
+
+def ensure_tiles(names: tuple[str, ...] = (SAMPLE_TILE,), years: tuple[int, ...] = YEARS, root: str | Path = DATA) -> None:
+    """Write those tiles of the sample world that are not there yet, two at a time, with a progress bar.
+
+    Tiles of an older sample world are written anew; files that are not the sample's are left alone.
+    """
+    wanted = [(n, y) for n in names for y in years if not _is_current(Path(tile_path(n, y, root)))]
+    if not wanted:
+        return
+    with tqdm(total=len(wanted) * TILE_SIZE, desc="writing the sample world", unit=" rows") as bar:
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda job: write_tile(*job, root, bar), wanted))
+
+
+if __name__ == "__main__":
+    ensure_tiles()

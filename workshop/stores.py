@@ -1,0 +1,170 @@
+"""Object stores: buckets on an S3 API, local or real, and a scratch folder. The servers are in ``servers.py``.
+
+The notebooks write and read through the libraries; nothing here knows about land cover.
+"""
+
+import atexit
+import os
+import re
+import shutil
+import tempfile
+import uuid
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import boto3
+import icechunk
+import obstore.store
+import zarr.storage
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from workshop.servers import LoopbackServer, serve_s3
+
+BUCKET_SETTING = "GLAD_BUCKET"
+LOCAL_BUCKET = "workshop"
+LOCAL_REGION = "us-east-1"
+
+
+class StoreError(Exception):
+    """A bucket cannot be used as set up."""
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A prefix in a bucket, and the ways in for each library.
+
+    Attributes
+    ----------
+    name : str
+        The bucket's name.
+    prefix : str
+        Random for each learner; every path below is relative to it.
+    region : str
+        AWS region.
+    endpoint_url : str or None
+        Address of the S3 API; None for AWS itself.
+    """
+
+    name: str
+    prefix: str
+    region: str
+    endpoint_url: str | None
+    access_key_id: str = field(repr=False)
+    secret_access_key: str = field(repr=False)
+    session_token: str | None = field(default=None, repr=False)
+
+    def _key(self, path: str) -> str:
+        return f"{self.prefix}/{path}".rstrip("/")
+
+    def _credentials(self) -> dict[str, str]:
+        keys = {"access_key_id": self.access_key_id, "secret_access_key": self.secret_access_key}
+        return keys | ({"session_token": self.session_token} if self.session_token else {})
+
+    def client(self):
+        """Return a boto3 S3 client; keys of objects begin with :attr:`prefix`."""
+        return boto3.client(
+            "s3",
+            region_name=self.region,
+            endpoint_url=self.endpoint_url,
+            aws_access_key_id=self.access_key_id,
+            aws_secret_access_key=self.secret_access_key,
+            aws_session_token=self.session_token,
+            config=Config(connect_timeout=5, retries={"max_attempts": 2}),
+        )
+
+    def obstore(self, path: str = "") -> obstore.store.S3Store:
+        """Return an obstore store rooted at ``path`` below the prefix."""
+        options = {"endpoint": self.endpoint_url} if self.endpoint_url else {}
+        return obstore.store.S3Store(
+            self.name,
+            prefix=self._key(path),
+            region=self.region,
+            client_options={"allow_http": self.endpoint_url is not None},
+            **self._credentials(),
+            **options,
+        )
+
+    def zarr(self, path: str, *, read_only: bool = False) -> zarr.storage.ObjectStore:
+        """Return a Zarr store rooted at ``path`` below the prefix."""
+        return zarr.storage.ObjectStore(self.obstore(path), read_only=read_only)
+
+    def icechunk(self, path: str) -> icechunk.Storage:
+        """Return Icechunk storage rooted at ``path`` below the prefix."""
+        return icechunk.s3_storage(
+            bucket=self.name,
+            prefix=self._key(path),
+            region=self.region,
+            endpoint_url=self.endpoint_url,
+            allow_http=self.endpoint_url is not None,
+            force_path_style=self.endpoint_url is not None,
+            **self._credentials(),
+        )
+
+
+def open_bucket(url: str | None = None) -> Bucket:
+    """Open a bucket to work in: the argument, else the setting ``GLAD_BUCKET``, else one on this machine.
+
+    The local bucket lives in the memory of this process, behind an S3 API on 127.0.0.1 that starts with the first
+    call and stops with the kernel.
+
+    Parameters
+    ----------
+    url : str, optional
+        ``s3://name`` or ``s3://name/prefix``. Credentials, region and endpoint then come from the usual AWS
+        variables or files (``AWS_ACCESS_KEY_ID``, ``AWS_PROFILE``, ``AWS_REGION``, ``AWS_ENDPOINT_URL``, ...).
+
+    Raises
+    ------
+    StoreError
+        When the URL is malformed, no credentials are found, or the bucket does not let us in.
+    """
+    url = url or os.environ.get(BUCKET_SETTING)
+    learner = f"learner-{uuid.uuid4().hex[:8]}"
+    if not url:
+        bucket = Bucket(LOCAL_BUCKET, learner, LOCAL_REGION, _local_s3().url, "local", "local")
+        bucket.client().create_bucket(Bucket=LOCAL_BUCKET)
+        return bucket
+
+    match = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]+)(?:/(.*?))?/?", url)
+    if not match:
+        raise StoreError(f"{url}: expected a bucket like s3://name or s3://name/prefix")
+    session = boto3.Session()
+    keys = session.get_credentials()
+    if keys is None:
+        raise StoreError(
+            f"{url}: no AWS credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE), "
+            f"or unset {BUCKET_SETTING} to work with the bucket on this machine"
+        )
+    frozen = keys.get_frozen_credentials()
+    bucket = Bucket(
+        name=match[1],
+        prefix="/".join(filter(None, [match[2], learner])),
+        region=os.environ.get("AWS_REGION") or session.region_name or LOCAL_REGION,
+        endpoint_url=os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"),
+        access_key_id=frozen.access_key,
+        secret_access_key=frozen.secret_key,
+        session_token=frozen.token,
+    )
+    try:
+        bucket.client().head_bucket(Bucket=bucket.name)
+    except (ClientError, BotoCoreError) as error:
+        raise StoreError(
+            f"{url}: the bucket cannot be used ({error}); check its name, region and your rights, "
+            f"or unset {BUCKET_SETTING} to work with the bucket on this machine"
+        ) from error
+    return bucket
+
+
+@cache
+def _local_s3() -> LoopbackServer:
+    return serve_s3()
+
+
+@cache
+def scratch_folder() -> Path:
+    """Return a new folder for this kernel's files; it is deleted when the kernel stops."""
+    folder = Path(tempfile.mkdtemp(prefix="glad-workshop-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder

@@ -1,0 +1,259 @@
+"""GLAD tiles: where they are, what they are called, how one is opened and cut.
+
+Writing the sample world's tiles is ``sample.py``'s job; drawing them is ``maps.py``'s.
+"""
+
+import os
+import re
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import NamedTuple
+
+import rasterio
+import rioxarray
+import xarray as xr
+from rasterio.errors import RasterioIOError
+
+YEARS = (2000, 2005, 2010, 2015, 2020)
+TILE_DEGREES = 10
+TILE_SIZE = 40_000  # pixels along either side of a tile
+RESOLUTION = 0.00025  # degrees per pixel
+NORTH, SOUTH = 80, -60  # the tile grid's first and last edge, degrees
+
+DATA = Path(__file__).parent.parent / "data"
+ROOT_SETTING = "GLAD_TILES"
+# The public root of GLAD GLCLUC2020 v2: https://glad.umd.edu/dataset/GLCLUC2020
+GLAD_URL = "https://storage.googleapis.com/earthenginepartners-hansen/GLCLU2000-2020/v2"
+TIMEOUT_SECONDS = 5
+
+
+class TileError(Exception):
+    """A tile, or a box on it, is not what the workshop relies on."""
+
+
+class Box(NamedTuple):
+    """A rectangle in degrees; ``north`` is larger than ``south``."""
+
+    west: float
+    south: float
+    east: float
+    north: float
+
+
+SAMPLE_TILE = "50N_120W"
+TEACHING_WINDOW = Box(west=-112.5, south=40.5, east=-111.5, north=41.0)
+DEFECT_BOX = Box(west=-112.5, south=40.75, east=-112.4, north=41.0)  # wrong in the sample's 2020 tile
+
+
+def tile_corner(name: str) -> tuple[int, int]:
+    """Return the upper-left corner that a tile's name states.
+
+    Parameters
+    ----------
+    name : str
+        For example ``"50N_120W"``: latitude with two digits, longitude with three.
+
+    Returns
+    -------
+    lon, lat : int
+        Degrees east and north.
+
+    Raises
+    ------
+    TileError
+        When the name is malformed or does not lie on the 10-degree grid from 80N to 60S.
+    """
+    match = re.fullmatch(r"(\d{2})([NS])_(\d{3})([EW])", name)
+    if not match:
+        raise TileError(f"{name!r}: expected a tile name like '50N_120W' (upper-left corner, 10-degree steps)")
+    lat = int(match[1]) * (1 if match[2] == "N" else -1)
+    lon = int(match[3]) * (1 if match[4] == "E" else -1)
+    on_grid = lat % TILE_DEGREES == 0 and lon % TILE_DEGREES == 0
+    if not on_grid or not SOUTH < lat <= NORTH or not -180 <= lon < 180 or name != tile_name(lon, lat):
+        raise TileError(
+            f"{name!r}: no such tile; names are upper-left corners from 80N to 50S and 180W to 170E, "
+            "in steps of 10 degrees (00N_000E, not 00S_000W)"
+        )
+    return lon, lat
+
+
+def tile_name(lon: float, lat: float) -> str:
+    """Return the name of the tile that holds the point; the upper and left edges belong to the tile.
+
+    Parameters
+    ----------
+    lon, lat : float
+        Degrees east (-180 to 180) and north (-60 to 80).
+
+    Raises
+    ------
+    TileError
+        When the point lies outside the tile grid.
+    """
+    left = int(lon // TILE_DEGREES) * TILE_DEGREES
+    top = -int(-lat // TILE_DEGREES) * TILE_DEGREES
+    if not SOUTH < top <= NORTH or not -180 <= left < 180:
+        raise TileError(f"({lon}, {lat}): outside the tile grid, which spans 180W to 180E and 80N to 60S")
+    return f"{abs(top):02d}{'N' if top >= 0 else 'S'}_{abs(left):03d}{'E' if left >= 0 else 'W'}"
+
+
+def tiles_root(root: str | Path | None = None) -> str:
+    """Return where tiles are read from: the argument, else the setting ``GLAD_TILES``, else ``data/``.
+
+    Raises
+    ------
+    TileError
+        When the root is a URL of another kind than http or https.
+    """
+    chosen = str(root or os.environ.get(ROOT_SETTING) or DATA)
+    if "://" in chosen and not chosen.startswith(("http://", "https://")):
+        raise TileError(f"{chosen}: expected a folder or an http(s) URL as the root of the tiles")
+    return chosen.rstrip("/")
+
+
+def tile_path(name: str, year: int, root: str | Path | None = None) -> str:
+    """Return the path or URL of a tile, ``{root}/{year}/{name}.tif``.
+
+    Raises
+    ------
+    TileError
+        When the year or the name is not one of GLAD's.
+    """
+    if year not in YEARS:
+        raise TileError(f"{name} ({year}): no such year; GLAD has {', '.join(map(str, YEARS))}")
+    tile_corner(name)
+    return f"{tiles_root(root)}/{year}/{name}.tif"
+
+
+def open_tile(name: str, year: int, root: str | Path | None = None, chunks: dict | None = None) -> xr.DataArray:
+    """Open one tile lazily, after checking what the lessons rely on.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``"50N_120W"``.
+    year : int
+        One of :data:`YEARS`.
+    root : str or Path, optional
+        Folder or http(s) URL; see :func:`tiles_root`.
+    chunks : dict, optional
+        Dask chunks, for example ``{"y": 1000}``; without it the array is lazy but not a Dask array.
+
+    Returns
+    -------
+    xarray.DataArray
+        Dimensions ``(y, x)``, uint8, pixel-centre coordinates in degrees, CRS in ``spatial_ref``;
+        neither scale, offset nor fill value.
+
+    Raises
+    ------
+    TileError
+        When the tile is missing, unreachable, truncated, or has another band count, data type,
+        CRS, orientation or extent than its name promises.
+    """
+    path = tile_path(name, year, root)
+    label = f"{name} ({year})"
+    size = _remote_size(path, label) if path.startswith("http") else _local_size(path, label)
+    try:
+        with rasterio.open(path) as src:
+            _validate(src, name, label, size)
+            source = src.tags().get("TIFFTAG_IMAGEDESCRIPTION", "GLAD GLCLUC2020 v2")
+    except RasterioIOError as error:
+        raise TileError(f"{label}: {path} cannot be read as a GeoTIFF; fetch it again ({error})") from error
+
+    raster = rioxarray.open_rasterio(path, chunks=chunks).squeeze("band", drop=True)
+    # scale_factor=1.0 and add_offset=0.0 would turn a Zarr round trip into float
+    raster.attrs = {"long_name": "land cover class", "source": source}
+    raster.encoding = {"grid_mapping": "spatial_ref"}
+    return raster.rename("lulc")
+
+
+def _local_size(path: str, label: str) -> int:
+    if not Path(path).is_file():
+        raise TileError(
+            f"{label}: expected a file at {path}, found none; write the sample world with "
+            f"`python -m workshop.sample`, or point {ROOT_SETTING} at a folder or URL that has the tile"
+        )
+    return Path(path).stat().st_size
+
+
+def _remote_size(url: str, label: str) -> int:
+    # One HEAD request tells 404 from an unreachable host, which GDAL's messages do not, and fails within seconds.
+    request = urllib.request.Request(url, method="HEAD")
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
+            size = int(response.headers["Content-Length"])
+    except urllib.error.HTTPError as error:
+        hint = "; not every tile of the grid has land" if error.code == 404 else ""
+        raise TileError(f"{label}: {url} answered {error.code} {error.reason}{hint}") from error
+    except (urllib.error.URLError, TimeoutError) as error:
+        raise TileError(
+            f"{label}: no answer from {url} within {TIMEOUT_SECONDS} s ({getattr(error, 'reason', error)}); "
+            f"unset {ROOT_SETTING} to work offline with the sample world"
+        ) from error
+    # Reads happen later and in other threads, where a rasterio.Env would no longer be in force.
+    os.environ.setdefault("GDAL_DISABLE_READDIR_ON_OPEN", "EMPTY_DIR")
+    os.environ.setdefault("GDAL_HTTP_CONNECTTIMEOUT", str(TIMEOUT_SECONDS))
+    os.environ.setdefault("GDAL_HTTP_MAX_RETRY", "3")
+    return size
+
+
+def _validate(src: rasterio.DatasetReader, name: str, label: str, size: int) -> None:
+    def expect(what: str, expected: object, found: object, mend: str) -> None:
+        if expected != found:
+            raise TileError(f"{label}: expected {what} {expected}, found {found}; {mend}")
+
+    expect("band count", 1, src.count, "choose the land-cover band first")
+    expect("data type", "uint8", src.dtypes[0], "class codes must not be rescaled or masked to float")
+    crs = "none" if src.crs is None else src.crs.to_string()
+    expect("CRS", "EPSG:4326", crs, "reproject first, with nearest-neighbour resampling")
+    lon, lat = tile_corner(name)
+    expected = (lon, lat - TILE_DEGREES, lon + TILE_DEGREES, lat)
+    # a tenth of a full-resolution pixel: rounding passes, a shifted grid does not
+    off = max(abs(a - b) for a, b in zip(src.bounds, expected, strict=True))
+    if off > RESOLUTION / 10 or src.transform.b or src.transform.d or src.transform.e > 0:
+        raise TileError(
+            f"{label}: expected a north-up grid with bounds {expected} (west, south, east, north), "
+            f"found {tuple(src.bounds)}; the name and the georeferencing disagree"
+        )
+    # Strips are written top to bottom, so a cut file lacks the last one.
+    blocks = (src.height - 1) // src.block_shapes[0][0]
+    start, length = (src.get_tag_item(f"BLOCK_{k}_0_{blocks}", "TIFF", bidx=1) for k in ("OFFSET", "SIZE"))
+    if start and int(start) + int(length) > size:
+        raise TileError(
+            f"{label}: truncated; expected at least {int(start) + int(length):,} bytes, found {size:,}; fetch it again"
+        )
+
+
+def select_box(raster: xr.DataArray, box: Box) -> xr.DataArray:
+    """Cut a box out of a raster by its labels: the pixels whose centres lie inside.
+
+    Parameters
+    ----------
+    raster : xarray.DataArray
+        With ``y`` falling (north to south) and ``x`` rising, in degrees.
+    box : Box
+        In degrees.
+
+    Raises
+    ------
+    TileError
+        When the box is upside down, empty, or reaches beyond the raster.
+    """
+    box = Box(*box)
+    if box.south > box.north:
+        raise TileError(f"{box}: upside down; expected south < north, found {box.south} > {box.north}")
+    if box.west > box.east:
+        raise TileError(f"{box}: reversed; expected west < east, found {box.west} > {box.east}")
+    west, south, east, north = raster.rio.bounds()
+    slack = RESOLUTION / 10
+    if box.west < west - slack or box.south < south - slack or box.east > east + slack or box.north > north + slack:
+        raise TileError(
+            f"{box}: reaches outside the raster, which spans west {west:.5f}, south {south:.5f}, "
+            f"east {east:.5f}, north {north:.5f}"
+        )
+    part = raster.sel(x=slice(box.west, box.east), y=slice(box.north, box.south))
+    if part.size == 0:
+        raise TileError(f"{box}: empty; it holds no pixel centre, so make it at least one pixel ({RESOLUTION}°) wide")
+    return part
