@@ -26,7 +26,7 @@ test: setup
 	$(TEST_RUN)
 
 render: setup
-	$(RUN) tests/render.py
+	$(RUN) tools/render.py
 	$(RUN) -m ruff format -q notebooks solutions
 
 lint: setup

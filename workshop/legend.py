@@ -81,3 +81,8 @@ def palette() -> dict[int, tuple[int, int, int]]:
 def cmap() -> ListedColormap:
     """Return the legend as a 256-colour map; draw with ``vmin=-0.5, vmax=255.5`` so that value n gets colour n."""
     return ListedColormap([tuple(c / 255 for c in rgb) for rgb in palette().values()], name="glad")
+
+
+def hex_colours() -> list[str]:
+    """Return the colour table as 256 ``#RRGGBB`` strings, for plotting libraries of the web."""
+    return ["#" + bytes(rgb).hex() for rgb in palette().values()]

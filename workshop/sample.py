@@ -24,6 +24,7 @@ from workshop.tiles import (
     DEFECT_BOX,
     NORTH,
     RESOLUTION,
+    ROOT_SETTING,
     SAMPLE_TILE,
     TEACHING_WINDOW,
     TILE_SIZE,
@@ -177,7 +178,7 @@ def teaching_window(year: int) -> np.ndarray:
     land[relief > 0.93 + 0.012 * step] = 241
     # a fire between 2000 and 2005, and what grew back
     burnt = forest & (t["burn"] > 0) & (relief < 0.86)
-    regrowth = {2000: None, 2005: (2, 6), 2010: (11, 18), 2015: (20, 24), 2020: (22, 34)}[year]
+    regrowth = {2000: None, 2005: (2, 6), 2010: (11, 18), 2015: (20, 24), 2020: (19, 31)}[year]
     if regrowth:
         land[burnt] = _steps(*regrowth, texture)[burnt]
     # the river and the trees along it
@@ -284,23 +285,27 @@ def write_tile(name: str, year: int, root: str | Path = DATA, progress: tqdm | N
 
 
 def _is_current(path: Path) -> bool:
+    """Whether the file is a tile of this sample world, or somebody's own tile, which is not ours to replace."""
     if not path.is_file():
         return False
     with rasterio.open(path) as src:
-        return src.tags().get("TIFFTAG_IMAGEDESCRIPTION") == LABEL
+        description = src.tags().get("TIFFTAG_IMAGEDESCRIPTION", "")
+    return description == LABEL or not description.startswith("SYNTHETIC")
 
 
-def ensure_tiles(names: tuple[str, ...] = (SAMPLE_TILE,), years: tuple[int, ...] = YEARS, root: str | Path = DATA) -> None:
-    """Write those tiles of the sample world that are not there yet, two at a time, with a progress bar.
+def ensure_tiles(names: tuple[str, ...] = (SAMPLE_TILE,), years: tuple[int, ...] = YEARS) -> None:
+    """Write those tiles of the sample world that are not in ``data/`` yet, two at a time, with a progress bar.
 
-    Tiles of an older sample world are written anew; files that are not the sample's are left alone.
+    Tiles of an older sample world are written anew, real tiles are left alone. Does nothing when the setting ``GLAD_TILES`` points elsewhere.
     """
-    wanted = [(n, y) for n in names for y in years if not _is_current(Path(tile_path(n, y, root)))]
+    if os.environ.get(ROOT_SETTING):
+        return
+    wanted = [(n, y) for n in names for y in years if not _is_current(Path(tile_path(n, y, DATA)))]
     if not wanted:
         return
     with tqdm(total=len(wanted) * TILE_SIZE, desc="writing the sample world", unit=" rows") as bar:
         with ThreadPoolExecutor(2) as pool:
-            list(pool.map(lambda job: write_tile(*job, root, bar), wanted))
+            list(pool.map(lambda job: write_tile(*job, DATA, bar), wanted))
 
 
 if __name__ == "__main__":

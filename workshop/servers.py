@@ -7,6 +7,7 @@ thread of the same process could then never answer. It stops with the process th
 import atexit
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -154,6 +155,7 @@ def _counted(app: Callable) -> Callable:
 
 
 def _main(kind: str, *args: str) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # interrupting a cell must not end the bucket
     app = {"s3": _s3_app, "folder": _folder_app}[kind](*args)
     server = make_server(LOOPBACK, 0, _counted(app), threaded=True, request_handler=_QuietHandler)
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -157,6 +157,11 @@ def open_bucket(url: str | None = None) -> Bucket:
     return bucket
 
 
+def http_store(url: str) -> obstore.store.HTTPStore:
+    """Return a read-only obstore store for the files below an http(s) URL."""
+    return obstore.store.HTTPStore.from_url(url, client_options={"allow_http": True})
+
+
 @cache
 def _local_s3() -> LoopbackServer:
     return serve_s3()

@@ -1,0 +1,67 @@
+"""Execute notebooks and store their outputs: ``python tools/render.py [NOTEBOOK ...]``, all of them by default.
+
+What only a live kernel can show (widgets, interactive plots) is left out; its text stands in for it.
+"""
+
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parent.parent
+# Interactive plots carry megabytes of JavaScript; widgets need their kernel.
+LIVE_ONLY = (
+    "application/vnd.holoviews_load.v0+json",
+    "application/vnd.holoviews_exec.v0+json",
+    "application/vnd.jupyter.widget-view+json",
+    "application/javascript",
+)
+
+
+def static_outputs(outputs: list) -> list:
+    """Return the outputs that a page without a kernel can show."""
+    kept = []
+    for output in outputs:
+        data = output.get("data")
+        if data is None:
+            kept.append(output)
+            continue
+        if any(kind in data for kind in LIVE_ONLY):
+            for kind in set(data) - {"text/plain"}:
+                del data[kind]
+        if data.get("text/plain") and " object at 0x" not in data["text/plain"]:
+            kept.append(output)
+    return kept
+
+
+def render(path: Path) -> None:
+    """Execute a notebook in its own folder and write it back with its outputs."""
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(
+        notebook,
+        timeout=120,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(path.parent)}},
+        record_timing=False,
+        coalesce_streams=True,
+    )
+    client.execute()
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = static_outputs(cell.outputs)
+    # Neither the interpreter's version nor a machine's kernel name belongs to a lesson.
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    nbformat.write(notebook, path)
+
+
+if __name__ == "__main__":
+    paths = [Path(arg) for arg in sys.argv[1:]] or sorted(ROOT.glob("notebooks/*.ipynb")) + sorted(
+        ROOT.glob("solutions/*.ipynb")
+    )
+    for path in paths:
+        render(path)
+        print(path.resolve().relative_to(ROOT))

@@ -1,0 +1,115 @@
+"""Pictures of land cover: static maps with the legend's colours, and files for web maps.
+
+Colours come from ``legend.py``. The leafmap and hvPlot calls themselves stand in the lessons.
+"""
+
+from collections.abc import Iterable
+from math import cos, radians
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import xarray as xr
+from IPython.display import HTML, display
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.pyplot import close
+from rasterio.shutil import copy as copy_raster
+
+from workshop import legend
+
+CLASS_RANGE = (-0.5, 255.5)  # with 256 colours, value n is drawn in the legend's colour n
+
+
+def draw_land_cover(ax: Axes, raster: xr.DataArray, title: str = "", where: np.ndarray | None = None) -> None:
+    """Draw a land-cover raster in the legend's colours.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        Where to draw.
+    raster : xarray.DataArray
+        ``(y, x)``, uint8, in degrees.
+    title : str
+        Title of the axes.
+    where : numpy.ndarray, optional
+        Boolean, shape as the raster: draw these pixels only and leave the ground bare elsewhere.
+    """
+    west, south, east, north = raster.rio.bounds()
+    ax.imshow(
+        raster.values if where is None else np.ma.masked_array(raster.values, ~where),
+        cmap=legend.cmap(),
+        vmin=CLASS_RANGE[0],
+        vmax=CLASS_RANGE[1],
+        extent=(west, east, south, north),
+        interpolation="nearest",
+        aspect=1 / cos(radians((south + north) / 2)),  # a degree of longitude is shorter than one of latitude
+    )
+    ax.set(title=title, xlabel="longitude (°)", ylabel="latitude (°)")
+    ax.ticklabel_format(useOffset=False)
+
+
+def draw_legend(figure: Figure, rasters: Iterable[np.ndarray], columns: int = 5) -> None:
+    """Put a compact legend below a figure: the legend groups that occur in the rasters."""
+    index = legend.group_index()
+    present = sorted({int(i) for raster in rasters for i in np.unique(index[np.unique(raster)])} - {255})
+    table = legend.group_table()
+    patches = [
+        Patch(facecolor=table["colour"].iloc[i], edgecolor="0.5", linewidth=0.5, label=table.index[i]) for i in present
+    ]
+    figure.legend(handles=patches, loc="outside lower center", ncols=columns, frameon=False, fontsize="small")
+
+
+def show(figure: Figure, alt: str) -> None:
+    """Show a figure in the notebook with a text that says what it shows, for those who cannot see it."""
+    display(figure, metadata={"image/png": {"alt": alt}})
+    close(figure)
+
+
+def legend_table() -> HTML:
+    """Return the legend's groups as a table with the colours of their first, middle and last value."""
+
+    def swatches(group: str) -> str:
+        colours = legend.table().query("group == @group")["colour"]
+        ends = dict.fromkeys([colours.iloc[0], colours.iloc[len(colours) // 2], colours.iloc[-1]])
+        return "".join(
+            f'<span style="background:{c};border:1px solid #888;display:inline-block;width:2em">&nbsp;</span>'
+            for c in ends
+        )
+
+    rows = [
+        f"<tr><td>{swatches(name)}</td><td style='text-align:left'>{name}</td>"
+        f"<td>{row.first if row.first == row.last else f'{row.first}-{row.last}'}</td></tr>"
+        for name, row in legend.group_table().astype({"first": str, "last": str}).iterrows()
+    ]
+    return HTML("<table><tr><th>colour</th><th>group</th><th>values</th></tr>" + "".join(rows) + "</table>")
+
+
+def write_palette_cog(raster: xr.DataArray, path: str | Path) -> Path:
+    """Write a raster as a cloud-optimised GeoTIFF with the legend's colour table, for a tile server.
+
+    Parameters
+    ----------
+    raster : xarray.DataArray
+        ``(y, x)``, uint8, with a CRS.
+    path : str or Path
+        The file to write; it is replaced when it is there.
+    """
+    profile = {
+        "driver": "GTiff",
+        "width": raster.sizes["x"],
+        "height": raster.sizes["y"],
+        "count": 1,
+        "dtype": "uint8",
+        "crs": raster.rio.crs,
+        "transform": raster.rio.transform(),
+        "nodata": legend.NODATA,
+    }
+    with rasterio.MemoryFile() as memory:
+        with memory.open(**profile) as dst:
+            dst.write_colormap(1, legend.palette())
+            dst.write(raster.values, 1)
+        # mode: an overview of classes must hold classes, not their averages
+        copy_raster(memory.name, path, driver="COG", compress="DEFLATE", overview_resampling="mode")
+    return Path(path)
