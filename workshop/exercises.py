@@ -186,7 +186,7 @@ def _read_amplification(answer: float) -> str:
     hint="Integer-divide row and column by the chunk's shape; the key lists them in the order of the array's axes.",
 )
 def _chunk_key(answer: str) -> str:
-    row, col, chunk = 1234, 3210, 512
+    row, col, chunk = 1234, 3410, 512
     right = f"c/{row // chunk}/{col // chunk}"
     if answer == f"c/{col // chunk}/{row // chunk}":
         raise _NotYet("The axes are exchanged: the array is (y, x), so the row's number comes first.")

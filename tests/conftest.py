@@ -1,0 +1,73 @@
+"""What all tests share: notebooks stay whole under xdist, and the run says how many cells it compared."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
+SOLUTIONS = sorted(ROOT.glob("solutions/*.ipynb"))
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.suffix == ".ipynb":  # a notebook's cells need one kernel, so one worker
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.parent.name}/{item.path.stem}"))
+
+
+def compared_cells():
+    """Return how many cells print something, and how many of them nbval compares in substance."""
+    printing = compared = 0
+    for path in NOTEBOOKS + SOLUTIONS:
+        for cell in nbformat.read(path, as_version=4).cells:
+            if cell.cell_type != "code" or not cell.outputs:
+                continue
+            printing += 1
+            texts = [o.get("text") or o.get("data", {}).get("text/plain", "") for o in cell.outputs]
+            only_figure = all(text.startswith("<Figure") for text in texts)
+            ignored = {"nbval-ignore-output", "nbval-skip"} & set(cell.metadata.get("tags", []))
+            compared += not only_figure and not ignored
+    return printing, compared
+
+
+def pytest_terminal_summary(terminalreporter):
+    printing, compared = compared_cells()
+    terminalreporter.write_line(
+        f"notebooks: {printing} cells print something, the output of {compared} is compared ({compared / printing:.0%})"
+    )
+
+
+@pytest.fixture(scope="session")
+def glad_tile():
+    """Return a real GLAD tile, made smaller; it lies beside the project where the maintainers work."""
+    path = ROOT.parent / "shared" / "data" / "glad" / "2000" / "40N_080W.tif"
+    if not path.is_file():
+        pytest.skip("the real GLAD tile (shared/data/glad/2000/40N_080W.tif) is not on this machine")
+    return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def sample_world():
+    from workshop import sample
+
+    sample.ensure_tiles()
+
+
+@pytest.fixture
+def no_settings(monkeypatch):
+    """Shield a test from the settings and credentials of whoever runs it."""
+    for name in (
+        "GLAD_TILES",
+        "GLAD_BUCKET",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "AWS_PROFILE",
+        "AWS_REGION",
+        "AWS_DEFAULT_REGION",
+        "AWS_ENDPOINT_URL",
+        "AWS_ENDPOINT_URL_S3",
+    ):
+        monkeypatch.delenv(name, raising=False)
+

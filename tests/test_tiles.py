@@ -1,0 +1,265 @@
+"""Tiles: names, opening, and every bad input that a person could meet."""
+
+import socket
+import time
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.transform import from_origin
+from rasterio.windows import Window
+
+from workshop import legend, servers, tiles
+
+CORNERS = [(lon, lat) for lat in range(80, -60, -10) for lon in range(-180, 180, 10)]
+
+
+def test_every_cell_of_the_grid_has_one_name():
+    names = [tiles.tile_name(lon, lat) for lon, lat in CORNERS]
+    assert len(set(names)) == 504
+    assert [tiles.tile_corner(name) for name in names] == CORNERS
+
+
+@pytest.mark.parametrize(
+    ("lon", "lat", "name"),
+    [
+        (-111.9, 40.7, "50N_120W"),
+        (-120, 50, "50N_120W"),  # the corner belongs to the tile
+        (-110, 45, "50N_110W"),  # its right edge to the next
+        (0, 0, "00N_000E"),
+        (-0.1, -0.1, "00N_010W"),
+        (179.9, -59.9, "50S_170E"),
+    ],
+)
+def test_the_tile_of_a_point(lon, lat, name):
+    assert tiles.tile_name(lon, lat) == name
+
+
+@pytest.mark.parametrize(("lon", "lat"), [(0, 80.1), (0, -60), (180, 0), (-180.1, 0)])
+def test_a_point_outside_the_grid_is_refused(lon, lat):
+    with pytest.raises(tiles.TileError, match="outside the tile grid"):
+        tiles.tile_name(lon, lat)
+
+
+@pytest.mark.parametrize("name", ["", "50N120W", "50n_120w", "5N_120W", "50N_120W.tif", "../50N_120W", "50X_120W"])
+def test_a_malformed_name_is_refused(name):
+    with pytest.raises(tiles.TileError, match="expected a tile name like '50N_120W'"):
+        tiles.tile_corner(name)
+
+
+@pytest.mark.parametrize("name", ["45N_120W", "50N_123W", "90N_120W", "60S_000E", "50N_180E", "00S_000E", "50N_000W"])
+def test_a_name_off_the_grid_is_refused(name):
+    with pytest.raises(tiles.TileError, match="no such tile"):
+        tiles.tile_corner(name)
+
+
+def test_an_unknown_year_is_refused():
+    with pytest.raises(tiles.TileError, match=r"50N_120W \(2001\): no such year; GLAD has 2000, 2005, 2010, 2015, 2020"):
+        tiles.open_tile("50N_120W", 2001)
+
+
+def test_root_is_argument_then_setting_then_data(monkeypatch, no_settings):
+    assert tiles.tiles_root() == str(tiles.DATA)
+    monkeypatch.setenv("GLAD_TILES", "https://example.org/v2/")
+    assert tiles.tile_path("50N_120W", 2000) == "https://example.org/v2/2000/50N_120W.tif"
+    assert tiles.tile_path("50N_120W", 2000, root="/elsewhere") == "/elsewhere/2000/50N_120W.tif"
+    with pytest.raises(tiles.TileError, match="folder or an http"):
+        tiles.tiles_root("ftp://example.org")
+
+
+def test_an_opened_tile_is_clean_and_lazy():
+    tile = tiles.open_tile("50N_120W", 2000)
+    assert tile.dims == ("y", "x")
+    assert tile.shape == (40_000, 40_000)
+    assert tile.dtype == "uint8"
+    assert not tile._in_memory
+    assert set(tile.attrs) == {"long_name", "source"}
+    assert tile.attrs["source"].startswith("SYNTHETIC")
+    assert tile.encoding == {"grid_mapping": "spatial_ref"}
+    assert tile.rio.crs == "EPSG:4326"
+    assert tile.spatial_ref.attrs["grid_mapping_name"] == "latitude_longitude"
+    np.testing.assert_allclose(tile.x[[0, -1]], [-119.999875, -110.000125], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(tile.y[[0, -1]], [49.999875, 40.000125], rtol=0, atol=1e-9)
+
+
+def test_dask_chunks_are_bands_when_asked_for():
+    tile = tiles.open_tile("50N_120W", 2000, chunks={"y": 1000})
+    assert tile.chunks[0] == (1000,) * 40
+    assert tile.chunks[1] == (40_000,)
+
+
+def small_tile(path, *, west=-120.0, north=50.0, degrees=10.0, crs="EPSG:4326", dtype="uint8", count=1, flip=False):
+    """Write a tile of 40 x 40 pixels with something wrong with it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    transform = from_origin(west, north, degrees / 40, degrees / 40)
+    if flip:
+        transform = rasterio.Affine(degrees / 40, 0, west, 0, degrees / 40, north - degrees)
+    options = {"driver": "GTiff", "width": 40, "height": 40, "blockysize": 1, "compress": "LZW"}
+    with rasterio.open(path, "w", count=count, dtype=dtype, crs=crs, transform=transform, **options) as dst:
+        for band in range(1, count + 1):
+            dst.write(np.arange(1600).reshape(40, 40).astype(dtype), band)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"crs": "EPSG:3857"}, "expected CRS EPSG:4326, found EPSG:3857; reproject first"),
+        ({"crs": None}, "expected CRS EPSG:4326, found none"),
+        ({"dtype": "uint16"}, "expected data type uint8, found uint16"),
+        ({"dtype": "float32"}, "expected data type uint8, found float32"),
+        ({"count": 3}, "expected band count 1, found 3"),
+        ({"west": -119.9999}, "the name and the georeferencing disagree"),
+        ({"north": 50.000125}, "the name and the georeferencing disagree"),
+        ({"degrees": 9.0}, "the name and the georeferencing disagree"),
+        ({"flip": True}, "expected a north-up grid"),
+    ],
+)
+def test_a_tile_that_is_not_what_its_name_promises_is_refused(tmp_path, wrong, message):
+    small_tile(tmp_path / "2000" / "50N_120W.tif", **wrong)
+    with pytest.raises(tiles.TileError, match=message) as caught:
+        tiles.open_tile("50N_120W", 2000, root=tmp_path)
+    assert str(caught.value).startswith("50N_120W (2000): ")
+
+
+def test_a_good_small_tile_opens(tmp_path):
+    small_tile(tmp_path / "2000" / "50N_120W.tif")
+    assert tiles.open_tile("50N_120W", 2000, root=tmp_path).shape == (40, 40)
+
+
+def test_a_missing_file_is_named_with_the_way_out(tmp_path):
+    with pytest.raises(tiles.TileError, match="found none; write the sample world with `python -m workshop.sample`"):
+        tiles.open_tile("50N_120W", 2000, root=tmp_path)
+
+
+@pytest.mark.parametrize("keep", [0.5, 0.999])
+def test_a_truncated_file_is_refused(tmp_path, keep):
+    whole = tiles.DATA / "2000" / "50N_120W.tif"
+    cut = tmp_path / "2000" / "50N_120W.tif"
+    cut.parent.mkdir()
+    with whole.open("rb") as source:
+        cut.write_bytes(source.read(int(whole.stat().st_size * keep)))
+    with pytest.raises(tiles.TileError, match="truncated; expected at least"):
+        tiles.open_tile("50N_120W", 2000, root=tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"II*\x00", b"<html>not a tile</html>"])
+def test_something_else_than_a_tiff_is_refused(tmp_path, content):
+    path = tmp_path / "2000" / "50N_120W.tif"
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with pytest.raises(tiles.TileError, match="cannot be read as a GeoTIFF"):
+        tiles.open_tile("50N_120W", 2000, root=tmp_path)
+
+
+# The same code, over HTTP
+
+
+def test_http_gives_the_same_pixels_without_the_file():
+    local = tiles.DATA / "2000" / "50N_120W.tif"
+    with servers.serve_folder(tiles.DATA) as server:
+        tile = tiles.open_tile("50N_120W", 2000, root=server.url)
+        opening = sum(r.sent for r in server.requests)
+        pixels = tile[36_000:36_512, 30_000:30_512].values
+        requests = server.requests
+    with rasterio.open(local) as src:
+        expected = src.read(1, window=Window(30_000, 36_000, 512, 512))
+    np.testing.assert_array_equal(pixels, expected)
+    assert opening < 0.01 * local.stat().st_size
+    assert sum(r.sent for r in requests) < 0.05 * local.stat().st_size
+    assert len(requests) < 30
+    assert all(r.range and r.status == 206 for r in requests if r.method == "GET"), "a GET without a range"
+
+
+def test_http_404_is_named():
+    with (
+        servers.serve_folder(tiles.DATA) as server,
+        pytest.raises(tiles.TileError, match=r"40N_080W \(2000\): .* answered 404"),
+    ):
+        tiles.open_tile("40N_080W", 2000, root=server.url)
+
+
+def test_a_host_without_a_server_fails_at_once():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(tiles.TileError, match="unset GLAD_TILES to work offline"):
+        tiles.open_tile("50N_120W", 2000, root=f"http://127.0.0.1:{port}")
+
+
+def test_a_host_that_never_answers_fails_within_seconds(monkeypatch):
+    monkeypatch.setattr(tiles, "TIMEOUT_SECONDS", 0.5)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        begin = time.monotonic()
+        with pytest.raises(tiles.TileError, match="no answer"):
+            tiles.open_tile("50N_120W", 2000, root=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        assert time.monotonic() - begin < 10  # not a benchmark: it must not hang
+
+
+def test_a_host_that_does_not_exist_is_named():
+    with pytest.raises(tiles.TileError, match=r"no answer from http://glad\.invalid"):
+        tiles.open_tile("50N_120W", 2000, root="http://glad.invalid")
+
+
+# Boxes
+
+
+@pytest.fixture(scope="module")
+def tile():
+    return tiles.open_tile("50N_120W", 2000)
+
+
+def test_a_box_has_the_pixels_whose_centres_it_holds(tile):
+    window = tiles.select_box(tile, tiles.TEACHING_WINDOW)
+    assert window.shape == (2000, 4000)
+    with rasterio.open(tiles.DATA / "2000" / "50N_120W.tif") as src:
+        np.testing.assert_array_equal(window, src.read(1, window=Window(30_000, 36_000, 4000, 2000)))
+    np.testing.assert_allclose(window.rio.bounds(), tiles.TEACHING_WINDOW, rtol=0, atol=1e-9)
+
+
+def test_the_whole_tile_is_a_box(tile):
+    assert tiles.select_box(tile, (-120, 40, -110, 50)).shape == tile.shape
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        ((-112.5, 41, -111.5, 40.5), "upside down; expected south < north"),
+        ((-111.5, 40.5, -112.5, 41), "reversed; expected west < east"),
+        ((-112.5, 40.5, -112.5, 41), "empty"),
+        ((-112.49995, 40.5, -112.4999, 41), "empty"),
+        ((-121, 40.5, -111.5, 41), "reaches outside the raster"),
+        ((-112.5, 39.999, -111.5, 41), "reaches outside the raster"),
+        ((10, 40, 11, 41), "reaches outside the raster"),
+    ],
+)
+def test_a_bad_box_is_refused(tile, box, message):
+    with pytest.raises(tiles.TileError, match=message):
+        tiles.select_box(tile, box)
+
+
+# The real thing
+
+
+def test_a_real_glad_tile_through_open_subset_and_zarr(glad_tile, tmp_path):
+    import xarray as xr
+
+    root = glad_tile.parent.parent
+    tile = tiles.open_tile("40N_080W", 2000, root=root)
+    part = tiles.select_box(tile, tiles.Box(-78, 33, -74, 37)).load()
+    encoding = {"lulc": {"chunks": (64, 64), "grid_mapping": "spatial_ref", "fill_value": 255}}
+    part.to_dataset().to_zarr(tmp_path / "real.zarr", encoding=encoding, consolidated=False)
+    again = xr.open_zarr(tmp_path / "real.zarr", decode_coords="all", consolidated=False)["lulc"]
+    xr.testing.assert_identical(again.load(), part)
+
+    with rasterio.open(glad_tile) as src:
+        rows = np.abs(tile.y.values[:, None] - part.y.values).argmin(axis=0)
+        cols = np.abs(tile.x.values[:, None] - part.x.values).argmin(axis=0)
+        np.testing.assert_array_equal(again, src.read(1)[np.ix_(rows, cols)])
+        palette = src.colormap(1)
+        used = legend.table()
+        assert np.isin(np.unique(src.read(1)), used.index).all()
+    for value, colour in used["colour"].items():
+        assert palette[value][:3] == tuple(bytes.fromhex(colour[1:])), value
