@@ -84,7 +84,7 @@ def _steps(first: int, last: int, fraction: np.ndarray) -> np.ndarray:
     return (first + np.clip(fraction * span, 0, last - first)).astype(np.uint8)
 
 
-def _coarse(tile: str, year: int) -> np.ndarray:
+def coarse_landscape(tile: str, year: int) -> np.ndarray:
     """Return the coarse landscape of a tile, shape (400, 400): one class for each cell of 100 x 100 pixels.
 
     Few classes in wide regions: a row of LZW grows with every change of class in it.
@@ -248,7 +248,7 @@ def write_tile(name: str, year: int, root: str | Path = DATA, progress: tqdm | N
     path = Path(tile_path(name, year, root))
     path.parent.mkdir(parents=True, exist_ok=True)
     lon, lat = tile_corner(name)
-    cells = _coarse(name, year)
+    cells = coarse_landscape(name, year)
     has_window = name == SAMPLE_TILE
     rows, cols = pixel_slices(TEACHING_WINDOW)
     window = teaching_window(year) if has_window else None

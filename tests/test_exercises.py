@@ -1,0 +1,203 @@
+"""The exercises: untouched, with wrong answers on purpose, and solved; each inside its own lesson."""
+
+import nbformat
+import pytest
+from conftest import NOTEBOOKS, ROOT
+from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell
+
+from workshop import exercises
+
+MEMORY_LIMIT = 2e9  # bytes, for a kernel that runs a lesson
+
+# For each exercise: answers that a learner may well give, and a part of the hint that should come back.
+WRONG = {
+    "01-1": [
+        ("pixel_centre = (40.849875, -112.199875)", "(latitude, longitude)"),
+        ("pixel_centre = (-112.2, 40.85)", "upper-left corner"),
+        ("pixel_centre = (-120 + 36600.5 * 0.00025, 50 - 31200.5 * 0.00025)", "exchanged"),
+        ("pixel_centre = (-120 + 31200.5 * 0.00025, 50 + 36600.5 * 0.00025)", "Rows count downwards"),
+        ("pixel_centre = (-112.199875, 40.850125)", "Rows count downwards"),
+        ("pixel_centre = (0, 0)", "is not the centre"),
+        ("pixel_centre = 40.85", "Expected a pair (longitude, latitude)"),
+    ],
+    "01-2": [
+        ("decoded_per_wanted = 1", "decoded as a whole"),
+        ("decoded_per_wanted = (40_000 / 512) ** 2", "not the whole tile"),
+        ("decoded_per_wanted = 512 / 40_000", "Upside down"),
+        ("decoded_per_wanted = 512 * 40_000", "This counts pixels"),
+        ("decoded_per_wanted = 100", "is not it"),
+        ("decoded_per_wanted = 'many'", "Expected a number"),
+    ],
+    "01-3": [
+        ("chunk_key = 'c/6/2'", "axes are exchanged"),
+        ("chunk_key = 'c/3/7'", "counted from 0"),
+        ("chunk_key = 'c/2/7'", "not by rounding"),
+        ("chunk_key = '2/6'", "begins with 'c'"),
+        ("chunk_key = 'c.2.6'", "separates them with '/'"),
+        ("chunk_key = 'c/1234/3410'", "does not hold"),
+        ("chunk_key = (2, 6)", "Expected a key"),
+    ],
+    "02-1": [
+        ("city = tile.sel(x=slice(-112.0, -111.8), y=slice(40.65, 40.85)).squeeze('band')", "No rows"),
+        ("city = tile.sel(x=slice(-111.8, -112.0), y=slice(40.85, 40.65)).squeeze('band')", "No pixels"),
+        ("city = tile.sel(x=slice(-112.0, -111.8), y=slice(40.85, 40.65))", "band dimension"),
+        ("city = rioxarray.open_rasterio(path, masked=True).sel(x=slice(-112.0, -111.8), y=slice(40.85, 40.65)).squeeze('band')", "become float32"),
+        ("city = window[599:1400, 2000:2800]", "reaches too far in the north by 1 row:"),
+        ("city = window[600:1399, 2000:2800]", "stops short in the south by 1 row:"),
+        ("city = window[600:1400, 2002:2800]", "stops short in the west by 2 columns:"),
+        ("city = window[600:1400, 2000:2801]", "reaches too far in the east by 1 column:"),
+        ("city = window.sel(x=slice(-112.0, -111.8), y=slice(40.85, 40.65))[::-1]", "upside down"),
+        ("city = window.sel(x=slice(-112.0, -111.8), y=slice(40.85, 40.65)).T", "(y, x)"),
+        (
+            "city = tiles.select_box(tiles.open_tile('50N_120W', 2005), exercises.CITY)",
+            "is this the tile of the year 2000?",
+        ),
+        ("city = by_hand[600:1400, 2000:2800]", "found ndarray"),
+    ],
+    "02-2": [
+        ("built_up_percent = int((lulc == 250).sum())", "number of pixels"),
+        ("built_up_percent = float((lulc == 250).mean())", "This is a fraction"),
+        ("built_up_percent = 100 * float((lulc == 250).sum()) / tile.size", "share of the whole tile"),
+        ("built_up_percent = 100 * float((lulc == 244).mean())", "This is cropland"),
+        ("built_up_percent = 100 * float((lulc == 250).sum() / (lulc > 0).sum())", "leaves out class 0"),
+        ("built_up_percent = 50", "is not it"),
+        ("built_up_percent = lulc == 250", "Expected a number"),
+    ],
+    "02-3": [
+        ("city_again = tiles.select_box(tiles.open_tile('50N_120W', 2000), exercises.CITY)", "not opened from a Zarr"),
+        ("city_again = lulc.values", "found ndarray"),
+        ("city_again = came_back", "came back as float64"),
+        ("city_again = again.lulc", "The values differ"),
+        (
+            "exercises_city = tiles.select_box(tiles.open_tile('50N_120W', 2000), exercises.CITY)\n"
+            "exercises_city.to_dataset().to_zarr(bucket.zarr('w1.zarr'), consolidated=False)\n"
+            "city_again = xr.open_zarr(bucket.zarr('w1.zarr'), decode_coords='all', consolidated=False).lulc",
+            "Expected Zarr chunks of (400, 400)",
+        ),
+        (
+            "exercises_city.to_dataset().to_zarr(bucket.zarr('w2.zarr'), consolidated=False,"
+            " encoding={'lulc': {'chunks': (400, 400)}})\n"
+            "city_again = xr.open_zarr(bucket.zarr('w2.zarr'), consolidated=False).lulc",
+            "The CRS got lost",
+        ),
+    ],
+    "03-1": [
+        ("gigabytes = 8", "This is uint8"),
+        ("gigabytes = 64", "This is float64"),
+        ("gigabytes = 6.4", "This is one tile"),
+        ("gigabytes = 29.8", "This is GiB"),
+        ("gigabytes = 32e9", "This is bytes"),
+        ("gigabytes = 12", "is not it"),
+        ("gigabytes = '32 GB'", "Expected a number"),
+    ],
+    "03-2": [
+        ("first_year = 3", "position on the year axis"),
+        ("first_year = 2020", "built-up already"),
+        ("first_year = 2010", "has class 244"),
+        ("first_year = 2012", "not one of the cube's years"),
+        ("first_year = 'never'", "not one of the cube's years"),
+    ],
+    "03-3": [
+        ("field_to_street = int((cube.sel(year=2020) == 250).sum())", "all built-up land of 2020"),
+        (
+            "field_to_street = int((cube.sel(year=2020) == 250).sum() - (cube.sel(year=2000) == 250).sum())",
+            "how much built-up land grew",
+        ),
+        (
+            "field_to_street = int((cube.sel(year=2000) == 244).sum() - (cube.sel(year=2020) == 244).sum())",
+            "how much cropland was lost",
+        ),
+        (
+            "field_to_street = int(((cube.sel(year=2000) == 250) & (cube.sel(year=2020) == 244)).sum())",
+            "the way back",
+        ),
+        (
+            "field_to_street = int(((cube.sel(year=2000) == 244) | (cube.sel(year=2020) == 250)).sum())",
+            "both must hold",
+        ),
+        (
+            "field_to_street = int((cube.sel(year=2020, drop=True) - cube.sel(year=2000, drop=True) == 6).sum())",
+            "compare the codes",
+        ),
+        ("field_to_street = 1", "is not it"),
+        ("field_to_street = cube", "Expected a number of pixels"),
+    ],
+}
+
+
+def tagged(notebook, prefix):
+    """Return the cells with a tag that begins with the prefix, by the rest of the tag."""
+    found = {}
+    for cell in notebook.cells:
+        for tag in cell.metadata.get("tags", []):
+            if tag.startswith(prefix):
+                name = tag.removeprefix(prefix)
+                assert name not in found, f"two cells are tagged {tag}"
+                found[name] = cell
+    return found
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def test_every_exercise_has_its_cells_and_its_wrong_answers():
+    for path in NOTEBOOKS:
+        lesson, answers = read(path), read(ROOT / "solutions" / path.name)
+        names = set(tagged(lesson, "exercise-"))
+        assert len(names) >= 2, path.name
+        assert names == set(tagged(lesson, "check-")) == set(tagged(answers, "solution-"))
+        assert all(name[:2] == path.name[:2] for name in names)
+        assert {name for name in exercises.names() if name[:2] == path.name[:2]} == names
+    assert set(WRONG) == set(exercises.names())
+    assert all(len(answers) >= 4 for answers in WRONG.values())
+
+
+@pytest.mark.parametrize("name", exercises.names())
+def test_every_exercise_has_a_hint(name):
+    assert exercises.hint(name)
+
+
+def test_an_unknown_exercise_is_named():
+    with pytest.raises(KeyError, match="no such exercise"):
+        exercises.check("99-9", 1)
+
+
+def verdict(cell):
+    return next(o["data"]["text/plain"] for o in cell.outputs if "data" in o)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_exercises_in_their_lesson(path):
+    """Run a lesson once, with each exercise untouched, then wrong in many ways, then solved."""
+    lesson, answers = read(path), tagged(read(ROOT / "solutions" / path.name), "solution-")
+    starters, checks = tagged(lesson, "exercise-"), tagged(lesson, "check-")
+    expected = []  # (check cell, part of the verdict)
+    cells = []
+
+    def attempt(check, source, part):
+        cells.append(new_code_cell(source))
+        cells.append(new_code_cell(check.source))
+        expected.append((cells[-1], source, part))
+
+    for cell in lesson.cells:
+        name = next((n for n, check in checks.items() if check is cell), None)
+        if cell.cell_type != "code" or "nbval-ignore-output" in cell.metadata.get("tags", []):
+            continue
+        if name is None:
+            cells.append(cell)
+            continue
+        attempt(cell, starters[name].source, f"⬜ {name}: not attempted yet")
+        for source, part in WRONG[name]:
+            attempt(cell, source, part)
+        attempt(cell, answers[name].source, f"✅ {name}: right")
+
+    cells.append(new_code_cell("import resource; resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024"))
+    lesson.cells = cells
+    NotebookClient(lesson, timeout=120, kernel_name="python3", resources={"metadata": {"path": path.parent}}).execute()
+    for cell, source, part in expected:
+        said = verdict(cell)
+        assert part in said, f"{source}\n  said: {said}\n  expected: {part}"
+        assert said.startswith(("⬜", "✅")) == part.startswith(("⬜", "✅")), f"{source}\n  said: {said}"
+    assert int(verdict(cells[-1])) < MEMORY_LIMIT

@@ -1,0 +1,143 @@
+"""The sample world: the shape of the real tiles, the same pixels everywhere, and a story that can be computed."""
+
+import hashlib
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.windows import Window
+
+from workshop import legend, sample, tiles
+
+# Digests of the pixels. They change only when the world is changed on purpose, and then with sample.LABEL.
+WINDOW_DIGESTS = {2000: "1cb4a849bd5dec44", 2005: "de0a2a4a9e2c92fc", 2010: "a1336fdd2a2ca228", 2015: "736c866251cd44cb", 2020: "cf54041c7ccbea34"}
+COARSE_DIGESTS = {("50N_120W", 2000): "f8944dc4ba37c621", ("50N_120W", 2020): "19ced6431a99e488", ("40S_170E", 2010): "719000a60ae19900"}
+
+
+def digest(pixels):
+    return hashlib.sha256(np.ascontiguousarray(pixels)).hexdigest()[:16]
+
+
+@pytest.mark.parametrize("year", tiles.YEARS)
+def test_a_tile_has_the_shape_of_a_real_one(year):
+    with rasterio.open(tiles.tile_path("50N_120W", year, tiles.DATA)) as src:
+        assert (src.width, src.height, src.count, src.dtypes) == (40_000, 40_000, 1, ("uint8",))
+        assert src.crs == "EPSG:4326"
+        assert src.transform[:6] == (0.00025, 0, -120, 0, -0.00025, 50)
+        assert src.block_shapes == [(1, 40_000)]
+        assert src.compression.value == "LZW"
+        assert src.nodata is None
+        assert src.overviews(1) == []
+        assert {v: c[:3] for v, c in src.colormap(1).items()} == legend.palette()
+        assert src.tags()["TIFFTAG_IMAGEDESCRIPTION"].startswith("SYNTHETIC")
+
+
+def test_the_five_tiles_fit_on_a_laptop():
+    total = sum(tiles.DATA.joinpath(str(year), "50N_120W.tif").stat().st_size for year in tiles.YEARS)
+    assert total <= 150e6
+
+
+@pytest.mark.parametrize("year", tiles.YEARS)
+def test_the_pixels_are_the_same_everywhere(year):
+    pixels = sample.teaching_window(year)
+    assert digest(pixels) == WINDOW_DIGESTS[year]
+    with rasterio.open(tiles.tile_path("50N_120W", year, tiles.DATA)) as src:
+        np.testing.assert_array_equal(src.read(1, window=Window(30_000, 36_000, 4000, 2000)), pixels)
+        # outside the window: one value a cell of 100 x 100 pixels
+        band = src.read(1, window=Window(0, 12_300, 40_000, 100))
+    np.testing.assert_array_equal(band, np.repeat(sample.coarse_landscape("50N_120W", year)[123], 100)[None].repeat(100, 0))
+
+
+@pytest.mark.parametrize(("name", "year"), COARSE_DIGESTS)
+def test_the_coarse_landscape_is_the_same_everywhere(name, year):
+    assert digest(sample.coarse_landscape(name, year)) == COARSE_DIGESTS[name, year]
+
+
+def test_neighbouring_tiles_join_without_a_seam():
+    west, east = (sample.coarse_landscape(name, 2000) for name in ("50N_120W", "50N_110W"))
+    assert (west[:, -1] == east[:, 0]).mean() > 0.9
+
+
+def test_writing_again_gives_the_same_bytes(tmp_path):
+    again = sample.write_tile("50N_120W", 2020, tmp_path)
+    assert again.read_bytes() == tiles.DATA.joinpath("2020", "50N_120W.tif").read_bytes()
+
+
+def test_interrupted_writing_leaves_nothing(tmp_path):
+    class Interrupted:
+        def update(self, rows):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sample.write_tile("50N_120W", 2000, tmp_path, progress=Interrupted())
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_real_tiles_in_data_are_left_alone(tmp_path):
+    ours, theirs = tmp_path / "ours.tif", tmp_path / "theirs.tif"
+    for path in (ours, theirs):
+        with rasterio.open(path, "w", driver="GTiff", width=1, height=1, count=1, dtype="uint8") as dst:
+            dst.update_tags(TIFFTAG_IMAGEDESCRIPTION="SYNTHETIC, world 0" if path == ours else "")
+    assert not sample._is_current(tmp_path / "missing.tif")
+    assert not sample._is_current(ours), "a tile of an older sample world is written anew"
+    assert sample._is_current(theirs)
+
+
+def test_nothing_is_written_when_tiles_come_from_elsewhere(monkeypatch, tmp_path):
+    monkeypatch.setenv("GLAD_TILES", str(tmp_path))
+    monkeypatch.setattr(sample, "write_tile", lambda *args: pytest.fail("wrote a tile"))
+    sample.ensure_tiles(names=("00N_000E",))
+
+
+# The story
+
+
+@pytest.fixture(scope="module")
+def windows():
+    return {year: sample.teaching_window(year) for year in tiles.YEARS}
+
+
+@pytest.fixture(scope="module")
+def group_counts(windows):
+    table = legend.table()
+    return {
+        name: [int(np.isin(windows[year], part.index).sum()) for year in tiles.YEARS]
+        for name, part in table.groupby("group", sort=False)
+    }
+
+
+def test_every_pixel_is_in_the_legend_and_every_group_appears(windows, group_counts):
+    for window in windows.values():
+        assert window.shape == (2000, 4000)
+        assert np.isin(np.unique(window), legend.table().index).all()
+    assert all(sum(counts) > 0 for counts in group_counts.values()), group_counts
+
+
+@pytest.mark.parametrize(
+    ("group", "direction"), [("Open surface water", -1), ("Cropland", -1), ("Built-up", 1), ("Salt pan", 1), ("Snow/ice", -1)]
+)
+def test_five_years_tell_a_story(group_counts, group, direction):
+    assert (np.sign(np.diff(group_counts[group])) == direction).all()
+
+
+def test_a_burn_scar_recovers(windows):
+    trees = {year: (windows[year] >= 25) & (windows[year] <= 48) for year in tiles.YEARS}
+    scar = trees[2000] & ~trees[2005]
+    assert scar.sum() > 100_000
+    cover = [float(windows[year][scar].mean()) for year in tiles.YEARS[1:]]
+    assert cover == sorted(cover), "the vegetation on the scar grows back"
+    assert 0.5 < trees[2020][scar].mean() < 1
+
+
+def test_the_defect_fills_its_box_in_2020_and_nothing_else(windows):
+    rows, cols = slice(0, 1000), slice(0, 400)  # y 41 to 40.75, x -112.5 to -112.4
+    spoilt = windows[2020] >= 254
+    assert spoilt[rows, cols].mean() > 0.5
+    for edge in (spoilt[0, cols], spoilt[999, cols], spoilt[rows, 0], spoilt[rows, 399]):
+        assert edge.any()
+    outside = spoilt.copy()
+    outside[rows, cols] = False
+    assert not outside.any()
+    for year in (2000, 2005, 2010, 2015):
+        assert not (windows[year] >= 254).any()
+        np.testing.assert_array_equal(np.isin(windows[year][rows, cols], np.arange(2, 25)), True)

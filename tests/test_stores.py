@@ -1,0 +1,234 @@
+"""Buckets and loopback servers: the same objects for every library, clear errors, and no server left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import urllib.error
+import urllib.request
+
+import icechunk
+import numpy as np
+import obstore
+import pytest
+import xarray as xr
+from icechunk.xarray import to_icechunk
+
+from workshop import servers, stores
+
+
+@pytest.fixture(scope="module")
+def s3():
+    with servers.serve_s3() as server:
+        yield server
+
+
+@pytest.fixture
+def real_bucket(monkeypatch, no_settings, s3):
+    """Set up what somebody with a bucket of their own would: a setting and the usual AWS variables."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3.url)
+    client = stores.Bucket("mine", "", "us-east-1", s3.url, "key", "secret").client()
+    client.create_bucket(Bucket="mine")
+    return client
+
+
+def use_every_way_in(bucket):
+    data = xr.Dataset({"a": (("y", "x"), np.arange(12, dtype="uint8").reshape(3, 4))})
+    data.to_zarr(bucket.zarr("some/cube.zarr"), consolidated=False)
+    xr.testing.assert_identical(xr.open_zarr(bucket.zarr("some/cube.zarr"), consolidated=False).load(), data)
+
+    client = bucket.client()
+    keys = {o["Key"] for o in client.list_objects_v2(Bucket=bucket.name, Prefix=bucket.prefix)["Contents"]}
+    assert f"{bucket.prefix}/some/cube.zarr/a/c/0/0" in keys
+    body = client.get_object(Bucket=bucket.name, Key=f"{bucket.prefix}/some/cube.zarr/zarr.json")["Body"].read()
+    assert bytes(obstore.get(bucket.obstore("some/cube.zarr"), "zarr.json").bytes()) == body
+
+    repo = icechunk.Repository.create(bucket.icechunk("repo"))
+    session = repo.writable_session("main")
+    to_icechunk(data, session)
+    snapshot = session.commit("first")
+    again = icechunk.Repository.open(bucket.icechunk("repo")).readonly_session(snapshot_id=snapshot)
+    xr.testing.assert_identical(xr.open_zarr(again.store, consolidated=False).load(), data)
+
+
+def test_one_local_bucket_serves_zarr_boto3_obstore_and_icechunk(no_settings):
+    bucket = stores.open_bucket()
+    assert bucket.endpoint_url.startswith("http://127.0.0.1:")
+    use_every_way_in(bucket)
+
+
+def test_learners_do_not_meet(no_settings):
+    first, second = stores.open_bucket(), stores.open_bucket()
+    assert first.endpoint_url == second.endpoint_url
+    assert first.prefix != second.prefix
+
+
+def test_a_bucket_of_ones_own_by_one_setting(monkeypatch, real_bucket, s3):
+    monkeypatch.setenv("GLAD_BUCKET", "s3://mine/a/folder/")
+    bucket = stores.open_bucket()
+    assert (bucket.name, bucket.endpoint_url) == ("mine", s3.url)
+    assert bucket.prefix.startswith("a/folder/learner-")
+    use_every_way_in(bucket)
+
+
+def test_credentials_are_not_shown(real_bucket):
+    assert "secret" not in repr(stores.open_bucket("s3://mine"))
+
+
+def test_missing_credentials_are_named(monkeypatch, no_settings, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(stores.StoreError, match="no AWS credentials found; set AWS_ACCESS_KEY_ID"):
+        stores.open_bucket("s3://mine")
+
+
+def test_a_bucket_that_is_not_there_is_named(real_bucket):
+    with pytest.raises(stores.StoreError, match="s3://nobodys: the bucket cannot be used"):
+        stores.open_bucket("s3://nobodys")
+
+
+def test_an_endpoint_that_does_not_answer_is_named(monkeypatch, real_bucket):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(stores.StoreError, match="s3://mine: the bucket cannot be used"):
+        stores.open_bucket("s3://mine")
+
+
+@pytest.mark.parametrize("url", ["mine", "s3:/mine", "gs://mine", "s3://", "s3://Mine"])
+def test_a_malformed_bucket_is_refused(no_settings, url):
+    with pytest.raises(stores.StoreError, match="expected a bucket like s3://name"):
+        stores.open_bucket(url)
+
+
+def test_the_s3_api_lets_one_of_two_racing_writers_win(no_settings):
+    from botocore.exceptions import ClientError
+
+    bucket = stores.open_bucket()
+    put = {"Bucket": bucket.name, "Key": f"{bucket.prefix}/ref", "IfNoneMatch": "*"}
+    bucket.client().put_object(Body=b"first", **put)
+    with pytest.raises(ClientError, match="PreconditionFailed"):
+        bucket.client().put_object(Body=b"second", **put)
+
+
+# The loopback servers
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "letters.txt").write_bytes(b"abcdefghij")
+    return tmp_path
+
+
+def get(url, **headers):
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as answer:
+        return answer.status, answer.read()
+
+
+def test_a_served_folder_answers_ranges_and_counts(folder):
+    with servers.serve_folder(folder) as server:
+        assert server.url.startswith("http://127.0.0.1:")
+        assert get(f"{server.url}/letters.txt", Range="bytes=2-4") == (206, b"cde")
+        assert get(f"{server.url}/letters.txt") == (200, b"abcdefghij")
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            get(f"{server.url}/numbers.txt")
+        seen = [(r.method, r.path, r.range, r.status) for r in server.requests]
+        assert seen == [
+            ("GET", "/letters.txt", "bytes=2-4", 206),
+            ("GET", "/letters.txt", None, 200),
+            ("GET", "/numbers.txt", None, 404),
+        ]
+        assert [r.sent for r in server.requests[:2]] == [3, 10]
+        server.reset()
+        assert server.requests == []
+
+
+def test_a_served_folder_keeps_to_itself(folder):
+    (folder / "inside").mkdir()
+    with servers.serve_folder(folder / "inside") as server, pytest.raises(urllib.error.HTTPError, match="404"):
+        get(f"{server.url}/../letters.txt")
+
+
+def test_http_store_reads_zarr_from_a_served_folder(folder):
+    import zarr
+
+    zarr.create_array(folder / "a.zarr", data=np.arange(6), chunks=(3,))
+    with servers.serve_folder(folder) as server:
+        store = zarr.storage.ObjectStore(stores.http_store(f"{server.url}/a.zarr"), read_only=True)
+        np.testing.assert_array_equal(zarr.open_array(store, mode="r")[:], np.arange(6))
+
+
+def wait_until_gone(url):
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            get(url)
+        except urllib.error.HTTPError:
+            pass
+        except OSError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_a_closed_server_is_gone(folder):
+    server = servers.serve_folder(folder)
+    server.close()
+    server.close()  # twice does no harm
+    assert wait_until_gone(f"{server.url}/letters.txt")
+
+
+@pytest.mark.parametrize("end", ["return", "kill"])
+def test_the_bucket_stops_with_its_kernel_and_survives_an_interrupt(end):
+    code = """
+        import os, signal, time, sys
+        from workshop import stores
+        bucket = stores.open_bucket()
+        print(bucket.endpoint_url, flush=True)
+        try:
+            os.killpg(0, signal.SIGINT)  # what Jupyter's stop button does
+            time.sleep(30)
+        except KeyboardInterrupt:
+            bucket.client().list_buckets()
+            print("still there", flush=True)
+        sys.stdin.read()
+    """
+    if os.name == "nt":
+        pytest.skip("signals to process groups are POSIX")
+    env = {k: v for k, v in os.environ.items() if k != "GLAD_BUCKET"}
+    kernel = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=env,
+    )
+    url = kernel.stdout.readline().strip()
+    assert kernel.stdout.readline().strip() == "still there"
+    if end == "kill":
+        os.kill(kernel.pid, signal.SIGKILL)
+        kernel.wait()
+    else:
+        kernel.communicate(timeout=20)
+    assert wait_until_gone(url)
+
+
+def test_loopback_is_spared_the_proxy(monkeypatch, folder):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "example.org")
+    with servers.serve_folder(folder) as server:
+        assert get(f"{server.url}/letters.txt")[0] == 200
+    assert os.environ["no_proxy"] == "example.org,127.0.0.1,localhost"
+
+
+def test_the_scratch_folder_goes_with_the_process():
+    code = "from workshop import stores; f = stores.scratch_folder(); (f / 'a').write_text('a'); print(f)"
+    folder = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    assert folder
+    assert not os.path.exists(folder)
