@@ -4,17 +4,22 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
 SOLUTIONS = sorted(ROOT.glob("solutions/*.ipynb"))
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items):
-    for item in items:
-        if item.path.suffix == ".ipynb":  # a notebook's cells need one kernel, so one worker
-            item.add_marker(pytest.mark.xdist_group(f"{item.path.parent.name}/{item.path.stem}"))
+class KeepNotebooksWhole(LoadScopeScheduling):
+    """Give all cells of a notebook to one worker, because they share a kernel; spread everything else."""
+
+    def _split_scope(self, nodeid):
+        return nodeid.split("::")[0] if ".ipynb::" in nodeid else nodeid
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return KeepNotebooksWhole(config, log)
 
 
 def compared_cells():
@@ -71,4 +76,3 @@ def no_settings(monkeypatch):
         "AWS_ENDPOINT_URL_S3",
     ):
         monkeypatch.delenv(name, raising=False)
-

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-GUARD = '''
+GUARD = """
 import socket
 _connect = socket.socket.connect
 def connect(self, address):
@@ -18,7 +18,7 @@ def connect(self, address):
         raise OSError(f"blocked: {address[0]}")
     return _connect(self, address)
 socket.socket.connect = connect
-'''
+"""
 
 
 def own_namespace() -> bool:

@@ -42,7 +42,10 @@ WRONG = {
         ("city = tile.sel(x=slice(-112.0, -111.8), y=slice(40.65, 40.85)).squeeze('band')", "No rows"),
         ("city = tile.sel(x=slice(-111.8, -112.0), y=slice(40.85, 40.65)).squeeze('band')", "No pixels"),
         ("city = tile.sel(x=slice(-112.0, -111.8), y=slice(40.85, 40.65))", "band dimension"),
-        ("city = rioxarray.open_rasterio(path, masked=True).sel(x=slice(-112.0, -111.8), y=slice(40.85, 40.65)).squeeze('band')", "become float32"),
+        (
+            "city = rioxarray.open_rasterio(path, masked=True).sel(x=slice(-112.0, -111.8), y=slice(40.85, 40.65)).squeeze('band')",
+            "become float32",
+        ),
         ("city = window[599:1400, 2000:2800]", "reaches too far in the north by 1 row:"),
         ("city = window[600:1399, 2000:2800]", "stops short in the south by 1 row:"),
         ("city = window[600:1400, 2002:2800]", "stops short in the west by 2 columns:"),

@@ -86,7 +86,16 @@ def test_no_planned_lesson_is_there_yet():
 @every_notebook
 def test_again_with_all_network_but_loopback_blocked(path):
     """The second run of each notebook in this suite; its outputs are compared as in the first."""
-    command = [sys.executable, str(Path(__file__).parent / "offline.py"), sys.executable, "-m", "pytest", "-n", "0", "-q"]
+    command = [
+        sys.executable,
+        str(Path(__file__).parent / "offline.py"),
+        sys.executable,
+        "-m",
+        "pytest",
+        "-n",
+        "0",
+        "-q",
+    ]
     done = subprocess.run(
         [*command, "-p", "no:cacheprovider", "--durations", "0", str(path)],
         cwd=ROOT,

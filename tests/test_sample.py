@@ -10,8 +10,18 @@ from rasterio.windows import Window
 from workshop import legend, sample, tiles
 
 # Digests of the pixels. They change only when the world is changed on purpose, and then with sample.LABEL.
-WINDOW_DIGESTS = {2000: "1cb4a849bd5dec44", 2005: "de0a2a4a9e2c92fc", 2010: "a1336fdd2a2ca228", 2015: "736c866251cd44cb", 2020: "cf54041c7ccbea34"}
-COARSE_DIGESTS = {("50N_120W", 2000): "f8944dc4ba37c621", ("50N_120W", 2020): "19ced6431a99e488", ("40S_170E", 2010): "719000a60ae19900"}
+WINDOW_DIGESTS = {
+    2000: "1cb4a849bd5dec44",
+    2005: "de0a2a4a9e2c92fc",
+    2010: "a1336fdd2a2ca228",
+    2015: "736c866251cd44cb",
+    2020: "cf54041c7ccbea34",
+}
+COARSE_DIGESTS = {
+    ("50N_120W", 2000): "f8944dc4ba37c621",
+    ("50N_120W", 2020): "19ced6431a99e488",
+    ("40S_170E", 2010): "719000a60ae19900",
+}
 
 
 def digest(pixels):
@@ -45,7 +55,9 @@ def test_the_pixels_are_the_same_everywhere(year):
         np.testing.assert_array_equal(src.read(1, window=Window(30_000, 36_000, 4000, 2000)), pixels)
         # outside the window: one value a cell of 100 x 100 pixels
         band = src.read(1, window=Window(0, 12_300, 40_000, 100))
-    np.testing.assert_array_equal(band, np.repeat(sample.coarse_landscape("50N_120W", year)[123], 100)[None].repeat(100, 0))
+    np.testing.assert_array_equal(
+        band, np.repeat(sample.coarse_landscape("50N_120W", year)[123], 100)[None].repeat(100, 0)
+    )
 
 
 @pytest.mark.parametrize(("name", "year"), COARSE_DIGESTS)
@@ -114,7 +126,8 @@ def test_every_pixel_is_in_the_legend_and_every_group_appears(windows, group_cou
 
 
 @pytest.mark.parametrize(
-    ("group", "direction"), [("Open surface water", -1), ("Cropland", -1), ("Built-up", 1), ("Salt pan", 1), ("Snow/ice", -1)]
+    ("group", "direction"),
+    [("Open surface water", -1), ("Cropland", -1), ("Built-up", 1), ("Salt pan", 1), ("Snow/ice", -1)],
 )
 def test_five_years_tell_a_story(group_counts, group, direction):
     assert (np.sign(np.diff(group_counts[group])) == direction).all()

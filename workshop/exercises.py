@@ -50,7 +50,7 @@ class Verdict:
         )
 
 
-class _NotYet(Exception):
+class _NotRightError(Exception):
     """The answer is not right; the message is the hint."""
 
 
@@ -107,7 +107,7 @@ def check(name: str, *answer: Any) -> Verdict:
         return Verdict(name, NOT_ATTEMPTED, "Replace the ... above, run that cell, then this one.")
     try:
         return Verdict(name, RIGHT, exercise.check(*answer))
-    except _NotYet as hint:
+    except _NotRightError as hint:
         return Verdict(name, NOT_YET, str(hint))
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         found = ", ".join(type(part).__name__ for part in answer)
@@ -147,15 +147,19 @@ def _pixel_centre(answer: tuple[float, float]) -> str:
         return _close(lon, x) and _close(lat, y)
 
     if is_at(*right[::-1]):
-        raise _NotYet("These are (latitude, longitude): the first number must be the longitude, x.")
+        raise _NotRightError("These are (latitude, longitude): the first number must be the longitude, x.")
     if is_at(-120 + col * RESOLUTION, 50 - row * RESOLUTION):
-        raise _NotYet("This is the pixel's upper-left corner. Its centre lies half a pixel further east and south.")
+        raise _NotRightError(
+            "This is the pixel's upper-left corner. Its centre lies half a pixel further east and south."
+        )
     if is_at(-120 + (row + 0.5) * RESOLUTION, 50 - (col + 0.5) * RESOLUTION):
-        raise _NotYet("Row and column are exchanged: columns count along x, rows along y.")
+        raise _NotRightError("Row and column are exchanged: columns count along x, rows along y.")
     if _close(lat, 50 + (row + 0.5) * RESOLUTION) or _close(lat, right[1] + RESOLUTION):
-        raise _NotYet("Rows count downwards: latitude falls by one pixel size for each row.")
+        raise _NotRightError("Rows count downwards: latitude falls by one pixel size for each row.")
     if not is_at(*right):
-        raise _NotYet(f"({lon}, {lat}) is not the centre of row {row}, column {col}: add half a pixel, then transform.")
+        raise _NotRightError(
+            f"({lon}, {lat}) is not the centre of row {row}, column {col}: add half a pixel, then transform."
+        )
     return "Half a pixel (about 14 m north to south) separates the corner from the centre."
 
 
@@ -168,15 +172,19 @@ def _read_amplification(answer: float) -> str:
     size = 512
     right = TILE_SIZE / size
     if _close(answer, 1):
-        raise _NotYet("A strip is compressed as a whole, so it must be decoded as a whole: more than the window is read.")
+        raise _NotRightError(
+            "A strip is compressed as a whole, so it must be decoded as a whole: more than the window is read."
+        )
     if _close(answer, (TILE_SIZE / size) ** 2):
-        raise _NotYet("Only the strips that cross the window are decoded, not the whole tile.")
+        raise _NotRightError("Only the strips that cross the window are decoded, not the whole tile.")
     if _close(answer, 1 / right):
-        raise _NotYet("Upside down: decoded pixels divided by wanted pixels is larger than 1.")
+        raise _NotRightError("Upside down: decoded pixels divided by wanted pixels is larger than 1.")
     if _close(answer, size * TILE_SIZE) or _close(answer, TILE_SIZE):
-        raise _NotYet("This counts pixels; divide the decoded pixels by the 512 x 512 that are wanted.")
+        raise _NotRightError("This counts pixels; divide the decoded pixels by the 512 x 512 that are wanted.")
     if not _close(answer, right, 1e-6):
-        raise _NotYet(f"{answer} is not it: 512 strips of {TILE_SIZE:,} pixels are decoded for 512 x 512 pixels.")
+        raise _NotRightError(
+            f"{answer} is not it: 512 strips of {TILE_SIZE:,} pixels are decoded for 512 x 512 pixels."
+        )
     return f"512 whole strips for a window 512 wide: {right} pixels decoded for each one wanted."
 
 
@@ -189,16 +197,18 @@ def _chunk_key(answer: str) -> str:
     row, col, chunk = 1234, 3410, 512
     right = f"c/{row // chunk}/{col // chunk}"
     if answer == f"c/{col // chunk}/{row // chunk}":
-        raise _NotYet("The axes are exchanged: the array is (y, x), so the row's number comes first.")
+        raise _NotRightError("The axes are exchanged: the array is (y, x), so the row's number comes first.")
     if answer == f"c/{row // chunk + 1}/{col // chunk + 1}":
-        raise _NotYet("Chunks are counted from 0, not from 1.")
+        raise _NotRightError("Chunks are counted from 0, not from 1.")
     if answer == f"c/{round(row / chunk)}/{round(col / chunk)}":
-        raise _NotYet("The chunk that holds a pixel is found by integer division, not by rounding.")
+        raise _NotRightError("The chunk that holds a pixel is found by integer division, not by rounding.")
     if answer.replace(".", "/") in (right, right.removeprefix("c/")):
         if answer != right:
-            raise _NotYet("The numbers are right; a Zarr v3 key begins with 'c' and separates them with '/'.")
+            raise _NotRightError("The numbers are right; a Zarr v3 key begins with 'c' and separates them with '/'.")
         return f"Row {row} lies in band {row // chunk} of {chunk} rows, column {col} in band {col // chunk}."
-    raise _NotYet(f"{answer!r} does not hold row {row}, column {col}: how many whole chunks lie before it on each axis?")
+    raise _NotRightError(
+        f"{answer!r} does not hold row {row}, column {col}: how many whole chunks lie before it on each axis?"
+    )
 
 
 # Lesson 02: a single tile
@@ -208,11 +218,13 @@ CITY = Box(west=-112.0, south=40.65, east=-111.8, north=40.85)
 
 def _as_class_codes(answer: Any, what: str) -> xr.DataArray:
     if not isinstance(answer, xr.DataArray):
-        raise _NotYet(f"Expected {what} as an xarray.DataArray, found {type(answer).__name__}.")
+        raise _NotRightError(f"Expected {what} as an xarray.DataArray, found {type(answer).__name__}.")
     if "band" in answer.dims:
-        raise _NotYet("The array still has a band dimension: squeeze it out.")
+        raise _NotRightError("The array still has a band dimension: squeeze it out.")
     if answer.dtype != np.uint8:
-        raise _NotYet(f"The classes have become {answer.dtype}: codes must stay uint8, without mask, scale or offset.")
+        raise _NotRightError(
+            f"The classes have become {answer.dtype}: codes must stay uint8, without mask, scale or offset."
+        )
     return answer
 
 
@@ -225,13 +237,13 @@ def _city_box(answer: xr.DataArray) -> str:
     answer = _as_class_codes(answer, "the city's box")
     expected = _read(2000, CITY)
     if answer.dims == ("x", "y"):
-        raise _NotYet("The axes are exchanged: expected dimensions (y, x).")
+        raise _NotRightError("The axes are exchanged: expected dimensions (y, x).")
     if answer.sizes.get("y") == 0:
-        raise _NotYet("No rows: y runs from north to south, so the slice must start at the northern latitude.")
+        raise _NotRightError("No rows: y runs from north to south, so the slice must start at the northern latitude.")
     if answer.size == 0:
-        raise _NotYet("No pixels: check that x runs from west to east.")
+        raise _NotRightError("No pixels: check that x runs from west to east.")
     if answer.y[0] < answer.y[-1]:
-        raise _NotYet("The rows are upside down: keep y falling from north to south.")
+        raise _NotRightError("The rows are upside down: keep y falling from north to south.")
     sides = {
         "north": (float(answer.y[0]), CITY.north - RESOLUTION / 2),
         "south": (float(answer.y[-1]), CITY.south + RESOLUTION / 2),
@@ -244,9 +256,11 @@ def _city_box(answer: xr.DataArray) -> str:
         if pixels:
             verb = "reaches too far" if outward > 0 else "stops short"
             unit = ("row" if side in ("north", "south") else "column") + ("s" if pixels > 1 else "")
-            raise _NotYet(f"The box {verb} in the {side} by {pixels} {unit}: select by label with sel, not by position.")
+            raise _NotRightError(
+                f"The box {verb} in the {side} by {pixels} {unit}: select by label with sel, not by position."
+            )
     if not np.array_equal(answer.values, expected):
-        raise _NotYet("The box is right, but not its pixels: is this the tile of the year 2000?")
+        raise _NotRightError("The box is right, but not its pixels: is this the tile of the year 2000?")
     return f"{expected.shape[0]} x {expected.shape[1]} pixels, still uint8."
 
 
@@ -260,19 +274,19 @@ def _built_up_percent(answer: float) -> str:
     built = int((window == 250).sum())
     right = 100 * built / window.size
     if _close(answer, built):
-        raise _NotYet("This is the number of pixels; as a share of all pixels of the window it says more.")
+        raise _NotRightError("This is the number of pixels; as a share of all pixels of the window it says more.")
     if _close(answer, right / 100, 1e-3):
-        raise _NotYet("This is a fraction; expected percent.")
+        raise _NotRightError("This is a fraction; expected percent.")
     if _close(answer, 100 * built / TILE_SIZE**2, 1e-6):
-        raise _NotYet("This is the share of the whole tile; the question is about the teaching window.")
+        raise _NotRightError("This is the share of the whole tile; the question is about the teaching window.")
     if _close(answer, 100 * int((window == 244).sum()) / window.size, 1e-3):
-        raise _NotYet("This is cropland (244); built-up land is 250.")
-    if _close(answer, 100 * int((window >= 250).sum()) / (window > 0).sum(), 1e-3):
-        raise _NotYet("The denominator is not all pixels: 0 is a class here (true desert), not missing data.")
+        raise _NotRightError("This is cropland (244); built-up land is 250.")
     if _close(answer, 100 * built / (window > 0).sum(), 1e-3):
-        raise _NotYet("The denominator leaves out class 0: it is true desert here, not missing data.")
+        raise _NotRightError("The denominator leaves out class 0: it is true desert here, not missing data.")
     if not _close(answer, right, 1e-3):
-        raise _NotYet(f"{float(answer):.4g} % is not it: count the pixels equal to 250, divide by all pixels, times 100.")
+        raise _NotRightError(
+            f"{float(answer):.4g} % is not it: count the pixels equal to 250, divide by all pixels, times 100."
+        )
     return f"{built:,} of {window.size:,} pixels, {right:.2f} %."
 
 
@@ -283,21 +297,23 @@ def _built_up_percent(answer: float) -> str:
 )
 def _round_trip(answer: xr.DataArray) -> str:
     if not isinstance(answer, xr.DataArray):
-        raise _NotYet(f"Expected the array read back, an xarray.DataArray; found {type(answer).__name__}.")
+        raise _NotRightError(f"Expected the array read back, an xarray.DataArray; found {type(answer).__name__}.")
     if np.issubdtype(answer.dtype, np.floating):
-        raise _NotYet(
+        raise _NotRightError(
             f"It came back as {answer.dtype}: a scale_factor, add_offset or _FillValue was written with the classes."
         )
     answer = _as_class_codes(answer, "the array read back")
     if not np.array_equal(answer.values, _read(2000, CITY)):
-        raise _NotYet("The values differ from the tile's: write the city's box of the year 2000.")
+        raise _NotRightError("The values differ from the tile's: write the city's box of the year 2000.")
     chunks = answer.encoding.get("chunks")
     if chunks is None:
-        raise _NotYet("This array was not opened from a Zarr store: read it back with xr.open_zarr.")
+        raise _NotRightError("This array was not opened from a Zarr store: read it back with xr.open_zarr.")
     if tuple(chunks) != (400, 400):
-        raise _NotYet(f"Expected Zarr chunks of (400, 400), found {tuple(chunks)}: set them in the encoding.")
+        raise _NotRightError(f"Expected Zarr chunks of (400, 400), found {tuple(chunks)}: set them in the encoding.")
     if answer.rio.crs is None:
-        raise _NotYet("The CRS got lost: keep spatial_ref, name it as grid_mapping, and open with decode_coords='all'.")
+        raise _NotRightError(
+            "The CRS got lost: keep spatial_ref, name it as grid_mapping, and open with decode_coords='all'."
+        )
     return "Same values, same type, same chunks, CRS still there."
 
 
@@ -313,24 +329,24 @@ def _memory_of_floats(answer: float) -> str:
     pixels = len(YEARS) * TILE_SIZE**2
     right = 4 * pixels / 1e9
     if _close(answer, pixels / 1e9):
-        raise _NotYet("This is uint8, one byte a value; masked=True makes float32, with four.")
+        raise _NotRightError("This is uint8, one byte a value; masked=True makes float32, with four.")
     if _close(answer, 8 * pixels / 1e9):
-        raise _NotYet("This is float64, eight bytes a value; masked=True makes float32, with four.")
+        raise _NotRightError("This is float64, eight bytes a value; masked=True makes float32, with four.")
     if _close(answer, right / len(YEARS)):
-        raise _NotYet("This is one tile; the cube has five years.")
+        raise _NotRightError("This is one tile; the cube has five years.")
     if _close(answer, 4 * pixels / 2**30, 1e-2):
-        raise _NotYet("This is GiB (2^30 bytes); expected GB (10^9 bytes).")
+        raise _NotRightError("This is GiB (2^30 bytes); expected GB (10^9 bytes).")
     if _close(answer, 4 * pixels):
-        raise _NotYet("This is bytes; expected gigabytes.")
+        raise _NotRightError("This is bytes; expected gigabytes.")
     if not _close(answer, right, 1e-6):
-        raise _NotYet(f"{answer} is not it: 5 tiles x 40000 x 40000 pixels x 4 bytes, in 10^9 bytes.")
+        raise _NotRightError(f"{answer} is not it: 5 tiles x 40000 x 40000 pixels x 4 bytes, in 10^9 bytes.")
     return "Four times as much as the tiles hold, and more than most laptops have: open lazily, and stay uint8."
 
 
 @_exercise(
     "03-2",
     expects="a year such as 2005",
-    hint="Select the pixel with sel(..., method='nearest') and look at its five values: when is it 250 for the first time?",
+    hint="Select the pixel with sel(..., method='nearest'), then look at its five values: which is the first 250?",
 )
 def _year_of_the_city(answer: int) -> str:
     lon, lat = -111.8224, 40.8101
@@ -341,13 +357,13 @@ def _year_of_the_city(answer: int) -> str:
             at[year] = int(src.read(1, window=Window(col, row, 1, 1))[0, 0])
     built = [year for year in YEARS if at[year] == 250]
     if answer in range(len(YEARS)):
-        raise _NotYet("This is a position on the year axis; expected the year itself, from the coordinate.")
+        raise _NotRightError("This is a position on the year axis; expected the year itself, from the coordinate.")
     if answer not in YEARS:
-        raise _NotYet(f"{answer} is not one of the cube's years.")
+        raise _NotRightError(f"{answer} is not one of the cube's years.")
     if answer != built[0]:
         if answer in built:
-            raise _NotYet(f"In {answer} the pixel was built-up already; look for the first such year.")
-        raise _NotYet(f"In {answer} the pixel has class {at[answer]}, not 250 (built-up).")
+            raise _NotRightError(f"In {answer} the pixel was built-up already; look for the first such year.")
+        raise _NotRightError(f"In {answer} the pixel has class {at[answer]}, not 250 (built-up).")
     return "The pixel's five classes are " + ", ".join(f"{year}: {at[year]}" for year in YEARS) + "."
 
 
@@ -375,6 +391,6 @@ def _cropland_to_city(answer: int) -> str:
     }
     if int(answer) == right:
         return f"{right:,} pixels, {100 * right / int((before == 244).sum()):.0f} % of the cropland of 2000."
-    raise _NotYet(
+    raise _NotRightError(
         wrong.get(int(answer), f"{int(answer):,} is not it: count pixels that are 244 in 2000 and 250 in 2020.")
     )

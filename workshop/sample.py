@@ -10,7 +10,6 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
 import rasterio
@@ -94,7 +93,9 @@ def coarse_landscape(tile: str, year: int) -> np.ndarray:
     per_degree = n // 10
     rows = (NORTH - lat) * per_degree + np.arange(n)
     cols = (lon + 180) * per_degree + np.arange(n)
-    relief = (_noise(rows, cols, 160, 1) * 8 + _noise(rows, cols, 40, 2) * 4 + _noise(rows, cols, 9, 4)) / np.float32(13)
+    relief = (_noise(rows, cols, 160, 1) * 8 + _noise(rows, cols, 40, 2) * 4 + _noise(rows, cols, 9, 4)) / np.float32(
+        13
+    )
     dryness = (_noise(rows, cols, 200, 3) * 7 + _noise(rows, cols, 16, 5)) / np.float32(8)
     step = np.float32(YEARS.index(year))
     land = np.full((n, n), 10, np.uint8)
@@ -296,16 +297,17 @@ def _is_current(path: Path) -> bool:
 def ensure_tiles(names: tuple[str, ...] = (SAMPLE_TILE,), years: tuple[int, ...] = YEARS) -> None:
     """Write those tiles of the sample world that are not in ``data/`` yet, two at a time, with a progress bar.
 
-    Tiles of an older sample world are written anew, real tiles are left alone. Does nothing when the setting ``GLAD_TILES`` points elsewhere.
+    Tiles of an older sample world are written anew, real tiles are left alone. Does nothing when the setting
+    ``GLAD_TILES`` points elsewhere.
     """
     if os.environ.get(ROOT_SETTING):
         return
     wanted = [(n, y) for n in names for y in years if not _is_current(Path(tile_path(n, y, DATA)))]
     if not wanted:
         return
-    with tqdm(total=len(wanted) * TILE_SIZE, desc="writing the sample world", unit=" rows") as bar:
-        with ThreadPoolExecutor(2) as pool:
-            list(pool.map(lambda job: write_tile(*job, DATA, bar), wanted))
+    total = len(wanted) * TILE_SIZE
+    with tqdm(total=total, desc="writing the sample world", unit=" rows") as bar, ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda job: write_tile(*job, DATA, bar), wanted))
 
 
 if __name__ == "__main__":
