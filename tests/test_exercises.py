@@ -43,7 +43,8 @@ WRONG = {
         ("city = tile.sel(x=slice(-111.8, -112.0), y=slice(40.85, 40.65)).squeeze('band')", "No pixels"),
         ("city = tile.sel(x=slice(-112.0, -111.8), y=slice(40.85, 40.65))", "band dimension"),
         (
-            "city = rioxarray.open_rasterio(path, masked=True).sel(x=slice(-112.0, -111.8), y=slice(40.85, 40.65)).squeeze('band')",
+            "city = rioxarray.open_rasterio(path, masked=True).squeeze('band')"
+            ".sel(x=slice(-112.0, -111.8), y=slice(40.85, 40.65))",
             "become float32",
         ),
         ("city = window[599:1400, 2000:2800]", "reaches too far in the north by 1 row:"),
