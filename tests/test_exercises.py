@@ -192,10 +192,10 @@ def test_exercises_in_their_lesson(path):
         if name is None:
             cells.append(cell)
             continue
-        attempt(cell, starters[name].source, f"⬜ {name}: not attempted yet")
+        attempt(cell, starters[name].source, f"○ {name}: not attempted yet")
         for source, part in WRONG[name]:
             attempt(cell, source, part)
-        attempt(cell, answers[name].source, f"✅ {name}: right")
+        attempt(cell, answers[name].source, f"✓ {name}: right")
 
     cells.append(new_code_cell("import resource; resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024"))
     lesson.cells = cells
@@ -203,5 +203,5 @@ def test_exercises_in_their_lesson(path):
     for cell, source, part in expected:
         said = verdict(cell)
         assert part in said, f"{source}\n  said: {said}\n  expected: {part}"
-        assert said.startswith(("⬜", "✅")) == part.startswith(("⬜", "✅")), f"{source}\n  said: {said}"
+        assert said.startswith(("○", "✓")) == part.startswith(("○", "✓")), f"{source}\n  said: {said}"
     assert int(verdict(cells[-1])) < MEMORY_LIMIT

@@ -71,16 +71,8 @@ def test_links_to_files_lead_somewhere(path):
     for cell in nbformat.read(path, as_version=4).cells:
         if cell.cell_type == "markdown":
             for target in re.findall(r"\]\(([^)#]+)", cell.source):
-                if "://" not in target and target not in PLANNED:
+                if "://" not in target:
                     assert (path.parent / target).is_file(), f"{target} in {path.name}"
-
-
-# Lessons that later work brings; a link to one is taken off this list when the lesson is there.
-PLANNED = {"appendix-chunking.ipynb"}
-
-
-def test_no_planned_lesson_is_there_yet():
-    assert not [name for name in PLANNED if (ROOT / "notebooks" / name).exists()]
 
 
 @every_notebook

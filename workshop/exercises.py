@@ -18,7 +18,7 @@ from rasterio.windows import Window, from_bounds
 from workshop.tiles import RESOLUTION, SAMPLE_TILE, TEACHING_WINDOW, TILE_SIZE, YEARS, Box, tile_path
 
 NOT_ATTEMPTED, NOT_YET, RIGHT = "not attempted yet", "not right yet", "right"
-_MARKS = {NOT_ATTEMPTED: "⬜", NOT_YET: "🟠", RIGHT: "✅"}
+_MARKS = {NOT_ATTEMPTED: "○", NOT_YET: "✗", RIGHT: "✓"}  # in every font, unlike emoji
 _COLOURS = {NOT_ATTEMPTED: "#888", NOT_YET: "#d97706", RIGHT: "#15803d"}
 
 

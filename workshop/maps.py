@@ -3,9 +3,13 @@
 Colours come from ``legend.py``. The leafmap and hvPlot calls themselves stand in the lessons.
 """
 
+import socket
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor, TimeoutError
 from math import cos, radians
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -16,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.pyplot import close
 from rasterio.shutil import copy as copy_raster
+from rio_tiler.errors import PointOutsideBounds
 
 from workshop import legend
 
@@ -87,7 +92,11 @@ def legend_table() -> HTML:
         f"<td>{row.first if row.first == row.last else f'{row.first}-{row.last}'}</td></tr>"
         for name, row in legend.group_table().astype({"first": str, "last": str}).iterrows()
     ]
-    return HTML("<table><tr><th>colour</th><th>group</th><th>values</th></tr>" + "".join(rows) + "</table>")
+    return HTML(
+        "<table><tr><th>colour</th><th style='text-align:left'>group</th><th>values</th></tr>"
+        + "".join(rows)
+        + "</table>"
+    )
 
 
 def write_palette_cog(raster: xr.DataArray, path: str | Path) -> Path:
@@ -117,3 +126,51 @@ def write_palette_cog(raster: xr.DataArray, path: str | Path) -> Path:
         # mode: an overview of classes must hold classes, not their averages
         copy_raster(memory.name, path, driver="COG", compress="DEFLATE", overview_resampling="mode")
     return Path(path)
+
+
+class _NamedClasses:
+    """A tile client whose answers for a point are class names, which leafmap's inspector then shows."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def point(self, lon: float, lat: float, **options: Any) -> SimpleNamespace:
+        try:
+            code = int(self._client.point(lon, lat, **options).array[0])
+            answer = f"{code} ({legend.table()['class'].get(code, 'not used')})"
+        except PointOutsideBounds:
+            answer = "outside the picture"
+        return SimpleNamespace(band_names=["class"], array=SimpleNamespace(data=np.array([answer])))
+
+
+def name_classes(web_map: Any, layer_name: str) -> None:
+    """Let leafmap's inspector show class names for a raster layer, and no traceback beside it.
+
+    Parameters
+    ----------
+    web_map : leafmap.Map
+        A map to which the layer was added with ``add_raster``.
+    layer_name : str
+        The layer's name.
+    """
+    layer = web_map.cog_layer_dict[layer_name]
+    layer["tile_client"] = _NamedClasses(layer["tile_client"])
+
+
+def street_map(host: str = "tile.openstreetmap.org", seconds: float = 2) -> str | None:
+    """Return hvPlot's name of a street map to put below data, or None where its server cannot be reached.
+
+    Without a network, a browser would ask for the street map's pictures again with every zoom.
+    """
+    pool = ThreadPoolExecutor(1)
+    try:
+        # in a thread, because looking up a name has no time-out of its own
+        pool.submit(socket.create_connection, (host, 443), seconds).result(seconds).close()
+    except (OSError, TimeoutError):
+        return None
+    finally:
+        pool.shutdown(wait=False)
+    return "OSM"

@@ -1,0 +1,110 @@
+"""Maps and legend: every class in its own colour, classes kept classes, and no network taken for granted."""
+
+import time
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import rasterio
+import xarray as xr
+
+from workshop import legend, maps, tiles
+
+
+@pytest.fixture(scope="module")
+def window():
+    tile = tiles.open_tile("50N_120W", 2020)
+    return tiles.select_box(tile, tiles.Box(-112.5, 40.7, -112.0, 41.0)).load()
+
+
+def test_the_legend_is_the_one_of_the_design():
+    groups = legend.group_table()
+    spans = {name: (int(row["first"]), int(row["last"])) for name, row in groups.iterrows()}
+    assert spans == {
+        "True desert": (0, 1),
+        "Semi-arid": (2, 18),
+        "Dense short vegetation": (19, 24),
+        "Tree cover, terra firma": (25, 48),
+        "Salt pan": (100, 101),
+        "Sparse vegetation, wetland": (102, 118),
+        "Dense short vegetation, wetland": (119, 124),
+        "Tree cover, wetland": (125, 148),
+        "Open surface water": (200, 207),
+        "Snow/ice": (241, 241),
+        "Cropland": (244, 244),
+        "Built-up": (250, 250),
+        "Ocean": (254, 254),
+        "No data": (255, 255),
+    }
+    assert legend.groups() == list(spans)
+    lookup = legend.group_index()
+    for value in range(256):
+        inside = [i for i, (first, last) in enumerate(spans.values()) if first <= value <= last]
+        assert lookup[value] == (inside[0] if inside else 255)
+
+
+def test_callers_cannot_spoil_the_legend():
+    legend.table().loc[244, "colour"] = "#000000"
+    assert legend.table().loc[244, "colour"] == "#FF7D00"
+
+
+def test_each_code_is_drawn_in_its_own_colour():
+    codes = xr.DataArray(
+        np.arange(256, dtype="uint8").reshape(16, 16),
+        dims=("y", "x"),
+        coords={"y": np.arange(16, 0, -1.0), "x": np.arange(16.0)},
+    ).rio.write_crs("EPSG:4326")
+    figure, ax = plt.subplots()
+    maps.draw_land_cover(ax, codes)
+    image = ax.images[0]
+    drawn = (image.cmap(image.norm(np.arange(256)))[:, :3] * 255).round().astype(int)
+    np.testing.assert_array_equal(drawn, [legend.palette()[v] for v in range(256)])
+    assert legend.hex_colours()[244] == "#ff7d00"
+    plt.close(figure)
+
+
+def test_the_compact_legend_names_what_occurs_and_nothing_else(window):
+    figure, _ = plt.subplots()
+    maps.draw_legend(figure, [window])
+    shown = [text.get_text() for text in figure.legends[0].get_texts()]
+    table = legend.table()
+    assert shown == [g for g in legend.groups() if np.isin(window, table.index[table["group"] == g]).any()]
+    plt.close(figure)
+
+
+def test_a_palette_cog_holds_the_same_pixels_place_and_colours(window, tmp_path):
+    path = maps.write_palette_cog(window, tmp_path / "w.tif")
+    with rasterio.open(path) as src:
+        np.testing.assert_array_equal(src.read(1), window)
+        np.testing.assert_allclose(src.bounds, window.rio.bounds(), rtol=0, atol=1e-9)
+        assert src.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert src.colormap(1)[244][:3] == (255, 125, 0)
+        overview = src.read(1, out_shape=(src.height // 4, src.width // 4))
+    assert np.isin(np.unique(overview), np.unique(window)).all(), "an overview invents no class"
+
+
+def test_the_tile_server_shows_legend_colours_and_the_inspector_names_classes(window, tmp_path):
+    import leafmap
+
+    path = maps.write_palette_cog(window, tmp_path / "w.tif")
+    web_map = leafmap.Map(center=[40.8, -112.2], zoom=10)
+    web_map.add_raster(str(path), layer_name="cover", zoom_to_layer=False)
+    maps.name_classes(web_map, "cover")
+    client = web_map.cog_layer_dict["cover"]["tile_client"]
+    lon, lat = -112.2, 40.8
+    code = int(window.sel(x=lon, y=lat, method="nearest"))
+    assert client.point(lon, lat).array.data[0] == f"{code} ({legend.table().loc[code, 'class']})"
+    assert client.point(0, 0).array.data[0] == "outside the picture"
+
+    x, y = int((lon + 180) / 360 * 2**12), 1539  # a map tile of zoom 12 over the lake
+    with rasterio.MemoryFile(bytes(client.tile(12, x, y))) as memory, memory.open() as png:
+        bands = png.read()
+    shown = {tuple(map(int, colour)) for colour in bands[:3, bands[-1] == 255].T}
+    assert shown
+    assert shown <= set(legend.palette().values())
+
+
+def test_no_street_map_where_there_is_no_network():
+    begin = time.monotonic()
+    assert maps.street_map(host="tiles.invalid") is None
+    assert time.monotonic() - begin < 10  # not a benchmark: it must not hang
