@@ -87,11 +87,10 @@ def legend_table() -> HTML:
             for c in ends
         )
 
-    rows = [
-        f"<tr><td>{swatches(name)}</td><td style='text-align:left'>{name}</td>"
-        f"<td>{row.first if row.first == row.last else f'{row.first}-{row.last}'}</td></tr>"
-        for name, row in legend.group_table().astype({"first": str, "last": str}).iterrows()
-    ]
+    rows = []
+    for name, (first, last, _) in legend.group_table().iterrows():
+        values = str(first) if first == last else f"{first}-{last}"
+        rows.append(f"<tr><td>{swatches(name)}</td><td style='text-align:left'>{name}</td><td>{values}</td></tr>")
     return HTML(
         "<table><tr><th>colour</th><th style='text-align:left'>group</th><th>values</th></tr>"
         + "".join(rows)
