@@ -95,12 +95,6 @@ def test_real_tiles_in_data_are_left_alone(tmp_path):
     assert sample._is_current(theirs)
 
 
-def test_nothing_is_written_when_tiles_come_from_elsewhere(monkeypatch, tmp_path):
-    monkeypatch.setenv("GLAD_TILES", str(tmp_path))
-    monkeypatch.setattr(sample, "write_tile", lambda *args: pytest.fail("wrote a tile"))
-    sample.ensure_tiles(names=("00N_000E",))
-
-
 # The story
 
 

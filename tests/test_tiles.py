@@ -79,6 +79,7 @@ def test_an_opened_tile_is_clean_and_lazy():
     assert tile.attrs["source"].startswith("SYNTHETIC")
     assert tile.encoding == {"grid_mapping": "spatial_ref"}
     assert tile.rio.crs == "EPSG:4326"
+    assert (tile.x.attrs["units"], tile.y.attrs["units"]) == ("degrees_east", "degrees_north")
     assert tile.spatial_ref.attrs["grid_mapping_name"] == "latitude_longitude"
     np.testing.assert_allclose(tile.x[[0, -1]], [-119.999875, -110.000125], rtol=0, atol=1e-9)
     np.testing.assert_allclose(tile.y[[0, -1]], [49.999875, 40.000125], rtol=0, atol=1e-9)

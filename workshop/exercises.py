@@ -8,6 +8,7 @@ The answers themselves stand in ``solutions/``.
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -154,6 +155,8 @@ def _pixel_centre(answer: tuple[float, float]) -> str:
         )
     if is_at(-120 + (row + 0.5) * RESOLUTION, 50 - (col + 0.5) * RESOLUTION):
         raise _NotRightError("Row and column are exchanged: columns count along x, rows along y.")
+    if is_at(right[0] - RESOLUTION, right[1] + RESOLUTION):
+        raise _NotRightError("Off by one pixel in both directions: rows and columns are counted from 0.")
     if _close(lat, 50 + (row + 0.5) * RESOLUTION) or _close(lat, right[1] + RESOLUTION):
         raise _NotRightError("Rows count downwards: latitude falls by one pixel size for each row.")
     if not is_at(*right):
@@ -181,7 +184,7 @@ def _read_amplification(answer: float) -> str:
         raise _NotRightError("Upside down: decoded pixels divided by wanted pixels is larger than 1.")
     if _close(answer, size * TILE_SIZE) or _close(answer, TILE_SIZE):
         raise _NotRightError("This counts pixels; divide the decoded pixels by the 512 x 512 that are wanted.")
-    if not _close(answer, right, 1e-6):
+    if not abs(float(answer) - right) <= 0.5:
         raise _NotRightError(
             f"{answer} is not it: 512 strips of {TILE_SIZE:,} pixels are decoded for 512 x 512 pixels."
         )
@@ -196,6 +199,7 @@ def _read_amplification(answer: float) -> str:
 def _chunk_key(answer: str) -> str:
     row, col, chunk = 1234, 3410, 512
     right = f"c/{row // chunk}/{col // chunk}"
+    answer = answer.strip("/").removeprefix("lulc/")
     if answer == f"c/{col // chunk}/{row // chunk}":
         raise _NotRightError("The axes are exchanged: the array is (y, x), so the row's number comes first.")
     if answer == f"c/{row // chunk + 1}/{col // chunk + 1}":
@@ -257,7 +261,8 @@ def _city_box(answer: xr.DataArray) -> str:
             verb = "reaches too far" if outward > 0 else "stops short"
             unit = ("row" if side in ("north", "south") else "column") + ("s" if pixels > 1 else "")
             raise _NotRightError(
-                f"The box {verb} in the {side} by {pixels} {unit}: select by label with sel, not by position."
+                f"The box {verb} in the {side} by {pixels} {unit}: select by label with sel, not by position "
+                "or with a method that rounds outwards."
             )
     if not np.array_equal(answer.values, expected):
         raise _NotRightError("The box is right, but not its pixels: is this the tile of the year 2000?")
@@ -283,7 +288,7 @@ def _built_up_percent(answer: float) -> str:
         raise _NotRightError("This is cropland (244); built-up land is 250.")
     if _close(answer, 100 * built / (window > 0).sum(), 1e-3):
         raise _NotRightError("The denominator leaves out class 0: it is true desert here, not missing data.")
-    if not _close(answer, right, 1e-3):
+    if not abs(float(answer) - right) <= 0.005:
         raise _NotRightError(
             f"{float(answer):.4g} % is not it: count the pixels equal to 250, divide by all pixels, times 100."
         )
@@ -293,7 +298,7 @@ def _built_up_percent(answer: float) -> str:
 @_exercise(
     "02-3",
     expects="a DataArray (y, x) opened from the Zarr store",
-    hint="Open with masking off or with clean attributes; then compare data type and values with what you wrote.",
+    hint="Clear the attributes before you write; then open, and compare data type and values with what you wrote.",
 )
 def _round_trip(answer: xr.DataArray) -> str:
     if not isinstance(answer, xr.DataArray):
@@ -303,6 +308,11 @@ def _round_trip(answer: xr.DataArray) -> str:
             f"It came back as {answer.dtype}: a scale_factor, add_offset or _FillValue was written with the classes."
         )
     answer = _as_class_codes(answer, "the array read back")
+    if {"scale_factor", "add_offset", "_FillValue"} & set(answer.attrs):
+        raise _NotRightError(
+            "The store holds a scale_factor, add_offset or _FillValue, and whoever opens it with the usual settings gets "
+            "floats: clear the attributes before writing."
+        )
     if not np.array_equal(answer.values, _read(2000, CITY)):
         raise _NotRightError("The values differ from the tile's: write the city's box of the year 2000.")
     chunks = answer.encoding.get("chunks")
@@ -356,6 +366,7 @@ def _year_of_the_city(answer: int) -> str:
             row, col = src.index(lon, lat)
             at[year] = int(src.read(1, window=Window(col, row, 1, 1))[0, 0])
     built = [year for year in YEARS if at[year] == 250]
+    answer = int(np.asarray(answer).item())
     if answer in range(len(YEARS)):
         raise _NotRightError("This is a position on the year axis; expected the year itself, from the coordinate.")
     if answer not in YEARS:
@@ -367,6 +378,11 @@ def _year_of_the_city(answer: int) -> str:
     return "The pixel's five classes are " + ", ".join(f"{year}: {at[year]}" for year in YEARS) + "."
 
 
+def _steps_from_cropland_to_city() -> int:
+    years = [_read(year, TEACHING_WINDOW) for year in YEARS]
+    return sum(int(((a == 244) & (b == 250)).sum()) for a, b in pairwise(years))
+
+
 @_exercise(
     "03-3",
     expects="a number of pixels",
@@ -376,6 +392,7 @@ def _cropland_to_city(answer: int) -> str:
     before, after = _read(2000, TEACHING_WINDOW), _read(2020, TEACHING_WINDOW)
     right = int(((before == 244) & (after == 250)).sum())
     wrong = {
+        _steps_from_cropland_to_city(): "This adds up the steps between the years; compare 2000 and 2020 alone.",
         int((after == 250).sum()): "This is all built-up land of 2020, whatever it was before.",
         int((after == 250).sum()) - int((before == 250).sum()): (
             "This is how much built-up land grew; part of it grew on other land than cropland."

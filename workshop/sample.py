@@ -23,7 +23,6 @@ from workshop.tiles import (
     DEFECT_BOX,
     NORTH,
     RESOLUTION,
-    ROOT_SETTING,
     SAMPLE_TILE,
     TEACHING_WINDOW,
     TILE_SIZE,
@@ -297,11 +296,8 @@ def _is_current(path: Path) -> bool:
 def ensure_tiles(names: tuple[str, ...] = (SAMPLE_TILE,), years: tuple[int, ...] = YEARS) -> None:
     """Write those tiles of the sample world that are not in ``data/`` yet, two at a time, with a progress bar.
 
-    Tiles of an older sample world are written anew, real tiles are left alone. Does nothing when the setting
-    ``GLAD_TILES`` points elsewhere.
+    Tiles of an older sample world are written anew, real tiles are left alone.
     """
-    if os.environ.get(ROOT_SETTING):
-        return
     wanted = [(n, y) for n in names for y in years if not _is_current(Path(tile_path(n, y, DATA)))]
     if not wanted:
         return

@@ -166,7 +166,7 @@ def open_tile(name: str, year: int, root: str | Path | None = None, chunks: dict
     # scale_factor=1.0 and add_offset=0.0 would turn a Zarr round trip into float
     raster.attrs = {"long_name": "land cover class", "source": source}
     raster.encoding = {"grid_mapping": "spatial_ref"}
-    return raster.rename("lulc")
+    return raster.rename("lulc").rio.write_coordinate_system()  # CF names and units of x and y
 
 
 def _local_size(path: str, label: str) -> int:
