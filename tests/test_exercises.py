@@ -77,7 +77,7 @@ WRONG = {
         ("city_again = came_back", "came back as float64"),
         ("city_again = again.lulc", "The values differ"),
         (
-            "city2 = tile.sel(x=slice(-112.0, -111.8), y=slice(40.85, 40.65)).squeeze('band', drop=True).rename('lulc')\n"
+            "city2 = window.sel(x=slice(-112.0, -111.8), y=slice(40.85, 40.65))\n"
             "city2.to_dataset().to_zarr(bucket.zarr('w0.zarr'), consolidated=False)\n"
             "city_again = xr.open_zarr(bucket.zarr('w0.zarr'), mask_and_scale=False, consolidated=False).lulc",
             "clear the attributes before writing",

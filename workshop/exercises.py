@@ -310,8 +310,8 @@ def _round_trip(answer: xr.DataArray) -> str:
     answer = _as_class_codes(answer, "the array read back")
     if {"scale_factor", "add_offset", "_FillValue"} & set(answer.attrs):
         raise _NotRightError(
-            "The store holds a scale_factor, add_offset or _FillValue, and whoever opens it with the usual settings gets "
-            "floats: clear the attributes before writing."
+            "The store holds a scale_factor, add_offset or _FillValue, and whoever opens it as usual "
+            "gets floats: clear the attributes before writing."
         )
     if not np.array_equal(answer.values, _read(2000, CITY)):
         raise _NotRightError("The values differ from the tile's: write the city's box of the year 2000.")
