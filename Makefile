@@ -1,15 +1,17 @@
 # The workshop's commands; the README spells `lab` and `test` out for Windows.
 #   make lab      set up, then open JupyterLab          make render   execute the notebooks and store their outputs
 #   make test     set up, then run the whole test suite make lock     resolve the dependencies anew
-#   make lint     ruff, code and notebooks              make clean    remove environment, sample tiles and caches
+#   make lint     ruff, code and notebooks              make clean    remove environment and caches, not tiles
 
+# Another Python: `make test PYTHON_VERSION=3.13` makes a new environment with it.
 PYTHON_VERSION ?= >=3.12,<3.14
 LAB_FLAGS ?=
 PYTEST_FLAGS ?=
 
 UV := $(shell command -v uv || echo .uv/bin/uv)
+OWN_UV := $(filter .uv/bin/uv,$(UV))
 RUN := .venv/bin/python
-ENVIRONMENT := .venv/.ready
+ENVIRONMENT := .venv/.ready$(if $(filter command,$(firstword $(origin PYTHON_VERSION))),-$(PYTHON_VERSION))
 TEST_RUN := $(RUN) -m pytest $(PYTEST_FLAGS)
 # Containers run as root, which Jupyter wants to be told.
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
@@ -36,18 +38,18 @@ lint: setup
 setup: $(ENVIRONMENT)
 	$(RUN) -m workshop.sample
 
-$(ENVIRONMENT): requirements.lock pyproject.toml | $(UV)
-	test -x $(RUN) || $(UV) venv --quiet --python "$(PYTHON_VERSION)" .venv
-	$(UV) pip sync --quiet --python $(RUN) --require-hashes requirements.lock
-	$(UV) pip install --quiet --python $(RUN) --no-deps --editable .
+$(ENVIRONMENT): requirements.lock pyproject.toml | $(OWN_UV)
+	"$(UV)" venv --quiet --clear --python "$(PYTHON_VERSION)" .venv
+	"$(UV)" pip sync --quiet --python $(RUN) --require-hashes requirements.lock
+	"$(UV)" pip install --quiet --python $(RUN) --no-deps --editable .
 	$(RUN) -m jupyter labextension disable --level=sys_prefix @jupyterlab/apputils-extension:announcements
 	touch $@
 
 .uv/bin/uv:
 	python3 -m pip install --quiet --target .uv uv
 
-lock: | $(UV)
-	$(UV) run --no-project --python "$(PYTHON_VERSION)" tools/lock.py
+lock: | $(OWN_UV)
+	"$(UV)" run --no-project --python "$(PYTHON_VERSION)" tools/lock.py
 
 clean:
-	rm -rf .venv .uv .pytest_cache .ruff_cache data/20?? notebooks/.ipynb_checkpoints solutions/.ipynb_checkpoints
+	rm -rf .venv .uv .pytest_cache .ruff_cache notebooks/.ipynb_checkpoints solutions/.ipynb_checkpoints

@@ -1,5 +1,8 @@
 """What all tests share: notebooks stay whole under xdist, and the run says how many cells it compared."""
 
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import nbformat
@@ -9,6 +12,20 @@ from xdist.scheduler import LoadScopeScheduling
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
 SOLUTIONS = sorted(ROOT.glob("solutions/*.ipynb"))
+
+
+def pytest_configure(config):
+    # Settings of whoever runs the tests must not reach them, nor the kernels they start.
+    for name in list(os.environ):
+        if name.startswith(("GLAD_", "CPL_", "VSI_", "GDAL_HTTP", "GDAL_DISABLE", "GDAL_CACHE")):
+            del os.environ[name]
+    # nbval kills its kernels, which leaves their scratch folders behind
+    config.scratch = tempfile.mkdtemp(prefix="glad-workshop-tests-")
+    os.environ["TMPDIR"] = config.scratch
+
+
+def pytest_unconfigure(config):
+    shutil.rmtree(config.scratch, ignore_errors=True)
 
 
 class KeepNotebooksWhole(LoadScopeScheduling):

@@ -6,56 +6,79 @@ other hosts; the first line on standard error says which of the two it is.
 """
 
 import os
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 GUARD = """
 import socket
-_connect = socket.socket.connect
-def connect(self, address):
-    if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in ("127.0.0.1", "::1", "localhost"):
-        raise OSError(f"blocked: {address[0]}")
-    return _connect(self, address)
-socket.socket.connect = connect
+
+def guarded(method, position):
+    original = getattr(socket.socket, method)
+
+    def call(self, *args):
+        host = args[position][0] if self.family in (socket.AF_INET, socket.AF_INET6) else "localhost"
+        if host not in ("127.0.0.1", "::1", "localhost"):
+            raise OSError(f"blocked: {host}")
+        return original(self, *args)
+
+    setattr(socket.socket, method, call)
+
+guarded("connect", 0)
+guarded("connect_ex", 0)
+guarded("sendto", -1)
 """
 
 
-def own_namespace() -> bool:
-    """Move this process into a network namespace in which only loopback is up; False where that is impossible."""
-    if not hasattr(os, "unshare"):
-        return False
+def enter_namespace() -> None:
+    """Move this process into a network namespace in which only loopback is up."""
     import fcntl
     import socket
     import struct
 
     uid, gid = os.getuid(), os.getgid()
-    try:
-        os.unshare(os.CLONE_NEWUSER | os.CLONE_NEWNET)
-        # stay who we are, or tools inside would think they run as nobody
-        Path("/proc/self/setgroups").write_text("deny")
-        Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
-        Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-            get_flags, set_flags, up = 0x8913, 0x8914, 0x1  # SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP
-            answer = fcntl.ioctl(control, get_flags, struct.pack("16sH14x", b"lo", 0))
-            flags = struct.unpack("16sH14x", answer)[1] | up
-            fcntl.ioctl(control, set_flags, struct.pack("16sH14x", b"lo", flags))
-    except OSError as error:
-        print(f"no namespace: {error}", file=sys.stderr)
+    os.unshare(os.CLONE_NEWUSER | os.CLONE_NEWNET)
+    # stay who we are, or tools inside would think they run as nobody
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
+    Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        get_flags, set_flags, up = 0x8913, 0x8914, 0x1  # SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP
+        answer = fcntl.ioctl(control, get_flags, struct.pack("16sH14x", b"lo", 0))
+        flags = struct.unpack("16sH14x", answer)[1] | up
+        fcntl.ioctl(control, set_flags, struct.pack("16sH14x", b"lo", flags))
+
+
+def namespace_works() -> bool:
+    """Try in a child first, because a namespace entered half cannot be left."""
+    if not hasattr(os, "unshare") or os.environ.get("OFFLINE_BY_GUARD"):
         return False
-    return True
+    child = os.fork()
+    if child == 0:
+        try:
+            enter_namespace()
+        except OSError:
+            os._exit(1)
+        os._exit(0)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def main(command: list[str]) -> int:
+    """Run the command and return its exit code."""
+    if namespace_works():
+        print("offline by a network namespace", file=sys.stderr)
+        enter_namespace()
+        return subprocess.call(command)
+    print("offline by a dead proxy and a guard on Python's sockets", file=sys.stderr)
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "sitecustomize.py").write_text(GUARD)
+        env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")]))}
+        for name in ("http_proxy", "https_proxy", "all_proxy"):
+            env[name] = env[name.upper()] = "http://127.0.0.1:9"
+        env["no_proxy"] = env["NO_PROXY"] = "127.0.0.1,localhost"
+        return subprocess.call(command, env=env)
 
 
 if __name__ == "__main__":
-    if own_namespace():
-        print("offline by a network namespace", file=sys.stderr)
-    else:
-        print("offline by a dead proxy and a guard on Python's sockets", file=sys.stderr)
-        folder = Path(tempfile.mkdtemp())
-        (folder / "sitecustomize.py").write_text(GUARD)
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
-        for name in ("http_proxy", "https_proxy", "all_proxy"):
-            os.environ[name] = os.environ[name.upper()] = "http://127.0.0.1:9"
-        os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost"
-    os.execvp(sys.argv[1], sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

@@ -96,23 +96,34 @@ def test_again_with_all_network_but_loopback_blocked(path):
         env={k: v for k, v in os.environ.items() if not k.startswith("PYTEST_XDIST")},
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    assert re.search(r"\d+ passed", done.stdout)
+    assert re.search(r"^\d+ passed", done.stdout, flags=re.MULTILINE)
 
 
-def test_the_block_blocks():
-    probe = (
-        "import socket, urllib.request, http.server, threading\n"
-        "for address in [('192.0.2.1', 80), ('8.8.8.8', 53)]:\n"
-        "    try:\n"
-        "        socket.create_connection(address, timeout=5)\n"
-        "        raise SystemExit(f'reached {address}')\n"
-        "    except OSError:\n"
-        "        pass\n"
-        "server = http.server.HTTPServer(('127.0.0.1', 0), http.server.SimpleHTTPRequestHandler)\n"
-        "threading.Thread(target=server.serve_forever, daemon=True).start()\n"
-        "urllib.request.urlopen(f'http://127.0.0.1:{server.server_port}/').read()\n"
-        "print('loopback answers, the rest does not')\n"
-    )
-    command = [sys.executable, str(Path(__file__).parent / "offline.py"), sys.executable, "-c", probe]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+PROBE = """
+import http.server, socket, threading, urllib.request
+
+def tries():
+    for address in [("192.0.2.1", 80), ("8.8.8.8", 53)]:
+        yield lambda a=address: socket.create_connection(a, timeout=5)
+        yield lambda a=address: socket.socket().connect_ex(a) and (_ for _ in ()).throw(OSError("refused"))
+        yield lambda a=address: socket.socket(type=socket.SOCK_DGRAM).sendto(b"x", a)
+
+for attempt in tries():
+    try:
+        attempt()
+    except OSError:
+        continue
+    raise SystemExit("reached another host")
+server = http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/").read()
+print("loopback answers, the rest does not")
+"""
+
+
+@pytest.mark.parametrize("by_guard", ["", "1"], ids=["as this machine can", "by guard"])
+def test_the_block_blocks(by_guard):
+    command = [sys.executable, str(Path(__file__).parent / "offline.py"), sys.executable, "-c", PROBE]
+    env = os.environ | {"OFFLINE_BY_GUARD": by_guard}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=env)
     assert "loopback answers, the rest does not" in done.stdout, done.stderr

@@ -1,6 +1,10 @@
 """The sample world: the shape of the real tiles, the same pixels everywhere, and a story that can be computed."""
 
 import hashlib
+import os
+import subprocess
+import sys
+import textwrap
 
 import numpy as np
 import pytest
@@ -86,13 +90,38 @@ def test_interrupted_writing_leaves_nothing(tmp_path):
 
 
 def test_real_tiles_in_data_are_left_alone(tmp_path):
-    ours, theirs = tmp_path / "ours.tif", tmp_path / "theirs.tif"
-    for path in (ours, theirs):
-        with rasterio.open(path, "w", driver="GTiff", width=1, height=1, count=1, dtype="uint8") as dst:
-            dst.update_tags(TIFFTAG_IMAGEDESCRIPTION="SYNTHETIC, world 0" if path == ours else "")
-    assert not sample._is_current(tmp_path / "missing.tif")
-    assert not sample._is_current(ours), "a tile of an older sample world is written anew"
-    assert sample._is_current(theirs)
+    for year, description in {2000: "SYNTHETIC, world 0", 2005: ""}.items():
+        path = tmp_path / str(year) / "50N_120W.tif"
+        path.parent.mkdir()
+        transform = rasterio.transform.from_origin(-120, 50, 0.25, 0.25)
+        options = {"driver": "GTiff", "width": 40, "height": 40, "count": 1, "dtype": "uint8", "crs": "EPSG:4326"}
+        with rasterio.open(path, "w", transform=transform, **options) as dst:
+            dst.update_tags(TIFFTAG_IMAGEDESCRIPTION=description)
+    assert not sample._is_current("50N_120W", 2000, tmp_path), "a tile of an older sample world is written anew"
+    assert sample._is_current("50N_120W", 2005, tmp_path), "somebody's own tile is not"
+    assert not sample._is_current("50N_120W", 2010, tmp_path), "a missing tile is written"
+
+
+@pytest.mark.parametrize("keep", [0, 100, 20_000_000])
+def test_a_tile_that_was_cut_is_written_anew(tmp_path, keep):
+    cut = tmp_path / "2000" / "50N_120W.tif"
+    cut.parent.mkdir()
+    cut.write_bytes(tiles.DATA.joinpath("2000", "50N_120W.tif").read_bytes()[:keep])
+    assert not sample._is_current("50N_120W", 2000, tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no limit on file sizes to set")
+def test_a_full_disk_leaves_no_tile(tmp_path):
+    code = """
+        import resource, signal, sys
+        from workshop import sample
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (24_000_000, 24_000_000))
+        sample.write_tile("50N_120W", 2000, sys.argv[1])
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode != 0, "writing must fail"
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 # The story

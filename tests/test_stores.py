@@ -100,6 +100,37 @@ def test_an_endpoint_that_does_not_answer_is_named(monkeypatch, real_bucket):
         stores.open_bucket("s3://mine")
 
 
+def test_a_profile_that_is_not_there_is_named(monkeypatch, no_settings):
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    with pytest.raises(stores.StoreError, match="nobody"):
+        stores.open_bucket("s3://mine")
+
+
+def test_half_of_the_credentials_are_not_enough(monkeypatch, no_settings, tmp_path):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    with pytest.raises(stores.StoreError, match="the bucket cannot be used"):
+        stores.open_bucket("s3://mine")
+
+
+def test_an_endpoint_without_a_scheme_is_named(monkeypatch, real_bucket):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "localhost:9000")
+    with pytest.raises(stores.StoreError, match="localhost:9000"):
+        stores.open_bucket("s3://mine")
+
+
+def test_the_endpoint_may_stand_in_a_profile(monkeypatch, real_bucket, tmp_path, s3):
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    (tmp_path / "config").write_text(f"[profile lab]\nendpoint_url = {s3.url}\nregion = us-east-1\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_PROFILE", "lab")
+    bucket = stores.open_bucket("s3://mine//odd//path")
+    assert bucket.endpoint_url == s3.url
+    assert bucket.prefix.startswith("odd/path/learner-")
+    use_every_way_in(bucket)
+
+
 @pytest.mark.parametrize("url", ["mine", "s3:/mine", "gs://mine", "s3://", "s3://Mine"])
 def test_a_malformed_bucket_is_refused(no_settings, url):
     with pytest.raises(stores.StoreError, match="expected a bucket like s3://name"):
@@ -222,9 +253,26 @@ def test_the_bucket_stops_with_its_kernel_and_survives_an_interrupt(end):
 def test_loopback_is_spared_the_proxy(monkeypatch, folder):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "example.org")
+    monkeypatch.setenv("NO_PROXY", "")
     with servers.serve_folder(folder) as server:
         assert get(f"{server.url}/letters.txt")[0] == 200
-    assert os.environ["no_proxy"] == "example.org,127.0.0.1,localhost"
+    assert os.environ["no_proxy"] == os.environ["NO_PROXY"] == "example.org,127.0.0.1,localhost"
+
+
+def test_no_proxy_for_anything_stays_so(monkeypatch, folder):
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setenv("NO_PROXY", "*")
+    with servers.serve_folder(folder):
+        assert os.environ["NO_PROXY"] == "*"
+
+
+def test_names_with_other_letters_and_a_foreign_working_directory(monkeypatch, tmp_path):
+    (tmp_path / "é ü").mkdir()
+    (tmp_path / "é ü" / "ñ.txt").write_bytes(b"here")
+    (tmp_path / "json.py").write_text("raise SystemExit('the wrong json')")
+    monkeypatch.chdir(tmp_path)
+    with servers.serve_folder("é ü") as server:
+        assert get(f"{server.url}/%C3%B1.txt") == (200, b"here")
 
 
 def test_the_scratch_folder_goes_with_the_process():

@@ -1,6 +1,10 @@
 """Tiles: names, opening, and every bad input that a person could meet."""
 
+import http.server
+import pathlib
 import socket
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -65,8 +69,14 @@ def test_root_is_argument_then_setting_then_data(monkeypatch, no_settings):
     monkeypatch.setenv("GLAD_TILES", "https://example.org/v2/")
     assert tiles.tile_path("50N_120W", 2000) == "https://example.org/v2/2000/50N_120W.tif"
     assert tiles.tile_path("50N_120W", 2000, root="/elsewhere") == "/elsewhere/2000/50N_120W.tif"
-    with pytest.raises(tiles.TileError, match="folder or an http"):
-        tiles.tiles_root("ftp://example.org")
+    monkeypatch.setenv("GLAD_TILES", "glad")
+    assert tiles.tiles_root() == str(tiles.DATA.parent / "glad"), "a relative setting begins at the project"
+    monkeypatch.setenv("GLAD_TILES", "~/glad")
+    assert tiles.tiles_root() == str(pathlib.Path.home() / "glad")
+    assert tiles.tiles_root("http_data") == "http_data"
+    for root in ("ftp://example.org", "https://"):
+        with pytest.raises(tiles.TileError, match="folder or an http"):
+            tiles.tiles_root(root)
 
 
 def test_an_opened_tile_is_clean_and_lazy():
@@ -206,6 +216,80 @@ def test_a_host_that_does_not_exist_is_named():
         tiles.open_tile("50N_120W", 2000, root="http://glad.invalid")
 
 
+class OddServer(http.server.BaseHTTPRequestHandler):
+    """A server whose answers to HEAD, or to GET, are unusual."""
+
+    def do_HEAD(self):
+        kind = self.server.kind
+        if kind == "closes":
+            self.connection.close()
+            return
+        self.send_response(405 if kind == "no HEAD" else 200)
+        if kind == "stalls":
+            self.send_header("Content-Length", "25000000")
+        self.end_headers()
+
+    def do_GET(self):
+        if self.server.kind == "stalls":
+            time.sleep(60)
+        whole = tiles.DATA.joinpath("2000", "50N_120W.tif").read_bytes()
+        first, last = 0, len(whole) - 1
+        if self.headers["Range"]:
+            first, last = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
+        part = whole[first : last + 1]
+        self.send_response(206 if self.headers["Range"] else 200)
+        self.send_header("Content-Length", str(len(part)))
+        self.send_header("Content-Range", f"bytes {first}-{first + len(part) - 1}/{len(whole)}")
+        self.end_headers()
+        self.wfile.write(part)
+
+    def log_message(self, *args):
+        pass
+
+
+# GDAL holds Python's lock during some requests, so the odd server needs a process of its own.
+@pytest.fixture
+def odd_server(request):
+    code = (
+        "import sys, http.server; sys.path.insert(0, sys.argv[1]); from test_tiles import OddServer\n"
+        "server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), OddServer); server.kind = sys.argv[2]\n"
+        "print(server.server_port, flush=True); server.serve_forever()"
+    )
+    here = str(pathlib.Path(__file__).parent)
+    process = subprocess.Popen([sys.executable, "-c", code, here, request.param], stdout=subprocess.PIPE, text=True)
+    yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize("odd_server", ["no HEAD", "no length"], indirect=True)
+def test_a_server_without_head_or_length_will_do(odd_server):
+    tile = tiles.open_tile("50N_120W", 2000, root=odd_server)
+    np.testing.assert_array_equal(tile[39_999, :5], tiles.open_tile("50N_120W", 2000)[39_999, :5])
+
+
+@pytest.mark.parametrize("odd_server", ["closes"], indirect=True)
+def test_a_server_that_closes_the_connection_is_named(odd_server):
+    with pytest.raises(tiles.TileError, match="no answer"):
+        tiles.open_tile("50N_120W", 2000, root=odd_server)
+
+
+@pytest.mark.parametrize("odd_server", ["stalls"], indirect=True)
+def test_a_server_that_stalls_does_not_hang_us(odd_server, monkeypatch):
+    monkeypatch.setenv("GDAL_HTTP_LOW_SPEED_TIME", "1")  # 20 s otherwise
+    monkeypatch.setenv("GDAL_HTTP_MAX_RETRY", "0")
+    begin = time.monotonic()
+    with pytest.raises(tiles.TileError, match="cannot be read"):
+        tiles.open_tile("50N_120W", 2000, root=odd_server)
+    assert time.monotonic() - begin < 30  # not a benchmark: it must not hang
+
+
+@pytest.mark.parametrize("root", ["http://a b", "http://["])
+def test_a_malformed_url_is_named(root):
+    with pytest.raises(tiles.TileError, match="no answer"):
+        tiles.open_tile("50N_120W", 2000, root=root)
+
+
 # Boxes
 
 
@@ -236,6 +320,8 @@ def test_the_whole_tile_is_a_box(tile):
         ((-121, 40.5, -111.5, 41), "reaches outside the raster"),
         ((-112.5, 39.999, -111.5, 41), "reaches outside the raster"),
         ((10, 40, 11, 41), "reaches outside the raster"),
+        ((float("nan"), 40.5, -111.5, 41), "four finite numbers"),
+        ((-112.5, 40.5, -111.5), "four finite numbers"),
     ],
 )
 def test_a_bad_box_is_refused(tile, box, message):

@@ -106,11 +106,13 @@ def check(name: str, *answer: Any) -> Verdict:
     exercise = _find(name)
     if any(part is ... for part in answer):
         return Verdict(name, NOT_ATTEMPTED, "Replace the ... above, run that cell, then this one.")
+    if "number" in exercise.expects and any(isinstance(part, str | bytes) for part in answer):
+        return Verdict(name, NOT_YET, f"Expected {exercise.expects}, found text: leave the quotes away.")
     try:
         return Verdict(name, RIGHT, exercise.check(*answer))
     except _NotRightError as hint:
         return Verdict(name, NOT_YET, str(hint))
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # whatever a learner's answer may be, Run All must reach the bottom
         found = ", ".join(type(part).__name__ for part in answer)
         return Verdict(name, NOT_YET, f"Expected {exercise.expects}, found {found}, which cannot be checked: {error}")
 
@@ -125,6 +127,15 @@ def _read(year: int, box: Box) -> np.ndarray:
     with rasterio.open(tile_path(SAMPLE_TILE, year)) as src:
         window = from_bounds(*box, transform=src.transform).round_offsets().round_lengths()
         return src.read(1, window=window)
+
+
+def _is_at(answer: xr.DataArray, pixels: np.ndarray, box: Box) -> bool:
+    """Whether an array has the shape of the pixels, and their centres in the box as coordinates."""
+    if answer.shape != pixels.shape:
+        return False
+    y = box.north - (np.arange(pixels.shape[0]) + 0.5) * RESOLUTION
+    x = box.west + (np.arange(pixels.shape[1]) + 0.5) * RESOLUTION
+    return np.allclose(answer.y, y, rtol=0, atol=1e-7) and np.allclose(answer.x, x, rtol=0, atol=1e-7)
 
 
 def _close(found: float, expected: float, tolerance: float = 1e-9) -> bool:
@@ -264,6 +275,8 @@ def _city_box(answer: xr.DataArray) -> str:
                 f"The box {verb} in the {side} by {pixels} {unit}: select by label with sel, not by position "
                 "or with a method that rounds outwards."
             )
+    if not _is_at(answer, expected, CITY):
+        raise _NotRightError("The outer rows and columns are right, but not what lies between: take all, in order.")
     if not np.array_equal(answer.values, expected):
         raise _NotRightError("The box is right, but not its pixels: is this the tile of the year 2000?")
     return f"{expected.shape[0]} x {expected.shape[1]} pixels, still uint8."
@@ -313,10 +326,13 @@ def _round_trip(answer: xr.DataArray) -> str:
             "The store holds a scale_factor, add_offset or _FillValue, and whoever opens it as usual "
             "gets floats: clear the attributes before writing."
         )
-    if not np.array_equal(answer.values, _read(2000, CITY)):
+    expected = _read(2000, CITY)
+    if answer.shape != expected.shape or not np.array_equal(answer.values, expected):
         raise _NotRightError("The values differ from the tile's: write the city's box of the year 2000.")
+    if not _is_at(answer, expected, CITY):
+        raise _NotRightError("The values are right, but not their coordinates x and y.")
     chunks = answer.encoding.get("chunks")
-    if chunks is None:
+    if chunks is None or "serializer" not in answer.encoding:
         raise _NotRightError("This array was not opened from a Zarr store: read it back with xr.open_zarr.")
     if tuple(chunks) != (400, 400):
         raise _NotRightError(f"Expected Zarr chunks of (400, 400), found {tuple(chunks)}: set them in the encoding.")
@@ -324,6 +340,8 @@ def _round_trip(answer: xr.DataArray) -> str:
         raise _NotRightError(
             "The CRS got lost: keep spatial_ref, name it as grid_mapping, and open with decode_coords='all'."
         )
+    if answer.rio.crs != "EPSG:4326":
+        raise _NotRightError(f"Expected the CRS EPSG:4326, found {answer.rio.crs}.")
     return "Same values, same type, same chunks, CRS still there."
 
 
@@ -406,7 +424,7 @@ def _cropland_to_city(answer: int) -> str:
             "A difference of 6 between two codes has many causes, and uint8 wraps around below 0; compare the codes."
         ),
     }
-    if int(answer) == right:
+    if float(answer) == right:
         return f"{right:,} pixels, {100 * right / int((before == 244).sum()):.0f} % of the cropland of 2000."
     raise _NotRightError(
         wrong.get(int(answer), f"{int(answer):,} is not it: count pixels that are 244 in 2000 and 250 in 2020.")

@@ -7,6 +7,7 @@ exponential, no library random numbers), so its pixels are the same on every pla
 """
 
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -28,6 +29,8 @@ from workshop.tiles import (
     TILE_SIZE,
     YEARS,
     Box,
+    TileError,
+    check_tile,
     tile_corner,
     tile_path,
 )
@@ -278,19 +281,25 @@ def write_tile(name: str, year: int, root: str | Path = DATA, progress: tqdm | N
                 dst.write(band, 1, window=Window(0, top, TILE_SIZE, BAND))
                 if progress is not None:
                     progress.update(BAND)
+        check_tile(str(partial), name, year)  # GDAL does not always report a full disk
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
     return path
 
 
-def _is_current(path: Path) -> bool:
-    """Whether the file is a tile of this sample world, or somebody's own tile, which is not ours to replace."""
-    if not path.is_file():
+def _is_current(name: str, year: int, root: str | Path = DATA) -> bool:
+    """Whether a tile is there, whole and of this sample world; or somebody's own tile, which is not ours to replace."""
+    path = tile_path(name, year, root)
+    try:
+        with rasterio.open(path) as src:
+            description = src.tags().get("TIFFTAG_IMAGEDESCRIPTION", "")
+        if not description.startswith("SYNTHETIC"):
+            return True
+        check_tile(path, name, year)
+    except (rasterio.errors.RasterioIOError, TileError):
         return False
-    with rasterio.open(path) as src:
-        description = src.tags().get("TIFFTAG_IMAGEDESCRIPTION", "")
-    return description == LABEL or not description.startswith("SYNTHETIC")
+    return description == LABEL
 
 
 def ensure_tiles(names: tuple[str, ...] = (SAMPLE_TILE,), years: tuple[int, ...] = YEARS) -> None:
@@ -298,7 +307,10 @@ def ensure_tiles(names: tuple[str, ...] = (SAMPLE_TILE,), years: tuple[int, ...]
 
     Tiles of an older sample world are written anew, real tiles are left alone.
     """
-    wanted = [(n, y) for n in names for y in years if not _is_current(Path(tile_path(n, y, DATA)))]
+    for left_behind in DATA.glob("*/*.partial"):  # by a writer that was killed
+        if time.time() - left_behind.stat().st_mtime > 3600:
+            left_behind.unlink(missing_ok=True)
+    wanted = [(n, y) for n in names for y in years if not _is_current(n, y)]
     if not wanted:
         return
     total = len(wanted) * TILE_SIZE

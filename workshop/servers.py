@@ -19,7 +19,7 @@ from pathlib import Path
 from werkzeug.exceptions import HTTPException
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.utils import send_from_directory
-from werkzeug.wrappers import Response
+from werkzeug.wrappers import Request, Response
 
 LOOPBACK = "127.0.0.1"
 _LOG_PATH = "/.requests"
@@ -55,7 +55,10 @@ class LoopbackServer:
     def __init__(self, kind: str, *args: str) -> None:
         _spare_loopback_the_proxy()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "workshop.servers", kind, *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-m", "workshop.servers", kind, *args],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=Path(__file__).parent.parent,  # a learner's json.py must not be imported
         )
         port = self._process.stdout.readline().decode().strip()
         if not port:
@@ -81,7 +84,11 @@ class LoopbackServer:
         """Stop the server."""
         if self._process.poll() is None:
             self._process.stdin.close()  # the server waits for this
-            self._process.wait(timeout=10)
+            try:
+                self._process.wait(timeout=5)
+            except subprocess.TimeoutExpired:  # a forked child of ours still holds the pipe
+                self._process.kill()
+                self._process.wait()
         self._process.stdout.close()
 
     def __enter__(self) -> "LoopbackServer":
@@ -103,9 +110,10 @@ def serve_s3() -> LoopbackServer:
 
 def _spare_loopback_the_proxy() -> None:
     # A machine behind a proxy would otherwise send even loopback requests to it.
-    for name in ("NO_PROXY", "no_proxy"):
-        hosts = [host for host in os.environ.get(name, "").split(",") if host]
-        os.environ[name] = ",".join(dict.fromkeys([*hosts, LOOPBACK, "localhost"]))
+    given = f"{os.environ.get('no_proxy', '')},{os.environ.get('NO_PROXY', '')}"
+    hosts = [host.strip() for host in given.split(",") if host.strip()]
+    if "*" not in hosts:
+        os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(dict.fromkeys([*hosts, LOOPBACK, "localhost"]))
 
 
 # What follows runs in the server's process.
@@ -119,7 +127,7 @@ class _QuietHandler(WSGIRequestHandler):
 def _folder_app(folder: str) -> Callable:
     def app(environ: dict, start_response: Callable) -> Iterable[bytes]:
         try:
-            response = send_from_directory(folder, environ["PATH_INFO"].lstrip("/"), environ)
+            response = send_from_directory(folder, Request(environ).path.lstrip("/"), environ)
         except HTTPException as error:
             response = error.get_response(environ)
         return response(environ, start_response)

@@ -64,7 +64,7 @@ class Bucket:
 
     def client(self):
         """Return a boto3 S3 client; keys of objects begin with :attr:`prefix`."""
-        return boto3.client(
+        return boto3.Session().client(
             "s3",
             region_name=self.region,
             endpoint_url=self.endpoint_url,
@@ -119,6 +119,10 @@ def open_bucket(url: str | None = None) -> Bucket:
     ------
     StoreError
         When the URL is malformed, no credentials are found, or the bucket does not let us in.
+
+    Notes
+    -----
+    Credentials are read once. Where they expire after some hours, open the bucket again.
     """
     url = url or os.environ.get(BUCKET_SETTING)
     learner = f"learner-{uuid.uuid4().hex[:8]}"
@@ -130,31 +134,33 @@ def open_bucket(url: str | None = None) -> Bucket:
     match = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]+)(?:/(.*?))?/?", url)
     if not match:
         raise StoreError(f"{url}: expected a bucket like s3://name or s3://name/prefix")
-    session = boto3.Session()
-    keys = session.get_credentials()
-    if keys is None:
-        raise StoreError(
-            f"{url}: no AWS credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE), "
-            f"or unset {BUCKET_SETTING} to work with the bucket on this machine"
-        )
-    frozen = keys.get_frozen_credentials()
-    bucket = Bucket(
-        name=match[1],
-        prefix="/".join(filter(None, [match[2], learner])),
-        region=os.environ.get("AWS_REGION") or session.region_name or LOCAL_REGION,
-        endpoint_url=os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"),
-        access_key_id=frozen.access_key,
-        secret_access_key=frozen.secret_key,
-        session_token=frozen.token,
-    )
     try:
-        bucket.client().head_bucket(Bucket=bucket.name)
-    except (ClientError, BotoCoreError) as error:
+        session = boto3.Session()
+        keys = session.get_credentials()
+        if keys is None:
+            raise StoreError(
+                f"{url}: no AWS credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE), "
+                f"or unset {BUCKET_SETTING} to work with the bucket on this machine"
+            )
+        frozen = keys.get_frozen_credentials()
+        # boto3 knows every place where endpoint and region may be set; the other libraries are told
+        check = session.client("s3", config=Config(connect_timeout=5, read_timeout=10, retries={"max_attempts": 1}))
+        answer = check.head_bucket(Bucket=match[1])
+    except (ClientError, BotoCoreError, ValueError) as error:
         raise StoreError(
             f"{url}: the bucket cannot be used ({error}); check its name, region and your rights, "
             f"or unset {BUCKET_SETTING} to work with the bucket on this machine"
         ) from error
-    return bucket
+    endpoint = check.meta.endpoint_url
+    return Bucket(
+        name=match[1],
+        prefix="/".join(filter(None, [*(match[2] or "").split("/"), learner])),
+        region=answer.get("BucketRegion") or check.meta.region_name or LOCAL_REGION,
+        endpoint_url=None if "amazonaws.com" in endpoint else endpoint,
+        access_key_id=frozen.access_key,
+        secret_access_key=frozen.secret_key,
+        session_token=frozen.token,
+    )
 
 
 def http_store(url: str) -> obstore.store.HTTPStore:
@@ -169,7 +175,7 @@ def _local_s3() -> LoopbackServer:
 
 @cache
 def scratch_folder() -> Path:
-    """Return a new folder for this kernel's files; it is deleted when the kernel stops."""
+    """Return a new folder for this kernel's files; it is deleted when the kernel shuts down."""
     folder = Path(tempfile.mkdtemp(prefix="glad-workshop-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder

@@ -3,13 +3,17 @@
 Writing the sample world's tiles is ``sample.py``'s job; drawing them is ``maps.py``'s.
 """
 
+import http.client
 import os
 import re
+import sys
 import urllib.error
 import urllib.request
+from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import rasterio
 import rioxarray
 import xarray as xr
@@ -101,15 +105,24 @@ def tile_name(lon: float, lat: float) -> str:
 def tiles_root(root: str | Path | None = None) -> str:
     """Return where tiles are read from: the argument, else the setting ``GLAD_TILES``, else ``data/``.
 
+    A relative folder in the setting begins at the project's folder, wherever a notebook lies.
+
     Raises
     ------
     TileError
         When the root is a URL of another kind than http or https.
     """
     chosen = str(root or os.environ.get(ROOT_SETTING) or DATA)
-    if "://" in chosen and not chosen.startswith(("http://", "https://")):
+    if _is_url(chosen):
+        return chosen.rstrip("/")
+    if "://" in chosen:
         raise TileError(f"{chosen}: expected a folder or an http(s) URL as the root of the tiles")
-    return chosen.rstrip("/")
+    folder = Path(chosen).expanduser()
+    return str(folder if root else DATA.parent / folder)
+
+
+def _is_url(path: str) -> bool:
+    return re.match(r"https?://[^/]", path) is not None
 
 
 def tile_path(name: str, year: int, root: str | Path | None = None) -> str:
@@ -123,7 +136,7 @@ def tile_path(name: str, year: int, root: str | Path | None = None) -> str:
     if year not in YEARS:
         raise TileError(f"{name} ({year}): no such year; GLAD has {', '.join(map(str, YEARS))}")
     tile_corner(name)
-    return f"{tiles_root(root)}/{year}/{name}.tif"
+    return f"{tiles_root(root)}/{int(year)}/{name}.tif"
 
 
 def open_tile(name: str, year: int, root: str | Path | None = None, chunks: dict | None = None) -> xr.DataArray:
@@ -153,20 +166,47 @@ def open_tile(name: str, year: int, root: str | Path | None = None, chunks: dict
         CRS, orientation or extent than its name promises.
     """
     path = tile_path(name, year, root)
-    label = f"{name} ({year})"
-    size = _remote_size(path, label) if path.startswith("http") else _local_size(path, label)
-    try:
-        with rasterio.open(path) as src:
-            _validate(src, name, label, size)
-            source = src.tags().get("TIFFTAG_IMAGEDESCRIPTION", "GLAD GLCLUC2020 v2")
-    except RasterioIOError as error:
-        raise TileError(f"{label}: {path} cannot be read as a GeoTIFF; fetch it again ({error})") from error
-
+    source = check_tile(path, name, year)
     raster = rioxarray.open_rasterio(path, chunks=chunks).squeeze("band", drop=True)
     # scale_factor=1.0 and add_offset=0.0 would turn a Zarr round trip into float
     raster.attrs = {"long_name": "land cover class", "source": source}
     raster.encoding = {"grid_mapping": "spatial_ref"}
     return raster.rename("lulc").rio.write_coordinate_system()  # CF names and units of x and y
+
+
+def check_tile(path: str, name: str, year: int) -> str:
+    """Check that a file is the tile that its name promises, and whole.
+
+    Parameters
+    ----------
+    path : str
+        Path or http(s) URL of the file.
+    name : str
+        The tile's name, for example ``"50N_120W"``.
+    year : int
+        The tile's year; it only appears in messages.
+
+    Returns
+    -------
+    str
+        Where the data is from: the TIFF's description, or GLAD where it has none.
+
+    Raises
+    ------
+    TileError
+        See :func:`open_tile`.
+    """
+    label = f"{name} ({year})"
+    size = _remote_size(path, label) if _is_url(path) else _local_size(path, label)
+    try:
+        with rasterio.open(path) as src:
+            _validate(src, name, label, size)
+            return src.tags().get("TIFFTAG_IMAGEDESCRIPTION", "GLAD GLCLUC2020 v2")
+    except RasterioIOError as error:
+        raise TileError(
+            f"{label}: {path} cannot be read as a GeoTIFF ({error}); fetch it again, or delete it and run "
+            "`python -m workshop.sample` where it is a tile of the sample world"
+        ) from error
 
 
 def _local_size(path: str, label: str) -> int:
@@ -180,14 +220,16 @@ def _local_size(path: str, label: str) -> int:
 
 def _remote_size(url: str, label: str) -> int:
     # One HEAD request tells 404 from an unreachable host, which GDAL's messages do not, and fails within seconds.
-    request = urllib.request.Request(url, method="HEAD")
     try:
+        request = urllib.request.Request(url, method="HEAD")
         with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
-            size = int(response.headers["Content-Length"])
+            size = int(response.headers["Content-Length"] or sys.maxsize)  # unknown: a cut file is found on reading
     except urllib.error.HTTPError as error:
-        hint = "; not every tile of the grid has land" if error.code == 404 else ""
-        raise TileError(f"{label}: {url} answered {error.code} {error.reason}{hint}") from error
-    except (urllib.error.URLError, TimeoutError) as error:
+        if error.code not in (405, 501):  # a server may refuse HEAD and yet serve the file
+            hint = "; not every tile of the grid has land" if error.code == 404 else ""
+            raise TileError(f"{label}: {url} answered {error.code} {error.reason}{hint}") from error
+        size = sys.maxsize
+    except (OSError, http.client.HTTPException, ValueError) as error:
         raise TileError(
             f"{label}: no answer from {url} within {TIMEOUT_SECONDS} s ({getattr(error, 'reason', error)}); "
             f"unset {ROOT_SETTING} to work offline with the sample world"
@@ -195,7 +237,10 @@ def _remote_size(url: str, label: str) -> int:
     # Reads happen later and in other threads, where a rasterio.Env would no longer be in force.
     os.environ.setdefault("GDAL_DISABLE_READDIR_ON_OPEN", "EMPTY_DIR")
     os.environ.setdefault("GDAL_HTTP_CONNECTTIMEOUT", str(TIMEOUT_SECONDS))
+    os.environ.setdefault("GDAL_HTTP_LOW_SPEED_TIME", "20")  # give up when nothing has come for 20 s
+    os.environ.setdefault("GDAL_HTTP_LOW_SPEED_LIMIT", "1")
     os.environ.setdefault("GDAL_HTTP_MAX_RETRY", "3")
+    os.environ.setdefault("GDAL_HTTP_RETRY_DELAY", "1")
     return size
 
 
@@ -241,6 +286,8 @@ def select_box(raster: xr.DataArray, box: Box) -> xr.DataArray:
     TileError
         When the box is upside down, empty, or reaches beyond the raster.
     """
+    if len(box) != 4 or not all(isfinite(side) for side in box):
+        raise TileError(f"{box}: expected four finite numbers (west, south, east, north), in degrees")
     box = Box(*box)
     if box.south > box.north:
         raise TileError(f"{box}: upside down; expected south < north, found {box.south} > {box.north}")
@@ -253,7 +300,8 @@ def select_box(raster: xr.DataArray, box: Box) -> xr.DataArray:
             f"{box}: reaches outside the raster, which spans west {west:.5f}, south {south:.5f}, "
             f"east {east:.5f}, north {north:.5f}"
         )
-    part = raster.sel(x=slice(box.west, box.east), y=slice(box.north, box.south))
-    if part.size == 0:
+    rows = np.flatnonzero((raster.y >= box.south) & (raster.y <= box.north))
+    cols = np.flatnonzero((raster.x >= box.west) & (raster.x <= box.east))
+    if not rows.size or not cols.size:
         raise TileError(f"{box}: empty; it holds no pixel centre, so make it at least one pixel ({RESOLUTION}°) wide")
-    return part
+    return raster.isel(y=slice(rows[0], rows[-1] + 1), x=slice(cols[0], cols[-1] + 1))
