@@ -12,7 +12,6 @@ UV := $(shell command -v uv || echo .uv/bin/uv)
 OWN_UV := $(filter .uv/bin/uv,$(UV))
 RUN := .venv/bin/python
 ENVIRONMENT := .venv/.ready$(if $(filter command,$(firstword $(origin PYTHON_VERSION))),-$(PYTHON_VERSION))
-TEST_RUN := $(RUN) -m pytest $(PYTEST_FLAGS)
 # Containers run as root, which Jupyter wants to be told.
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 
@@ -25,7 +24,7 @@ lab: setup
 	$(RUN) -m jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks $(ROOT_FLAG) $(LAB_FLAGS)
 
 test: setup
-	$(TEST_RUN)
+	$(RUN) -m pytest $(PYTEST_FLAGS)
 
 render: setup
 	$(RUN) tools/render.py

@@ -121,6 +121,7 @@ def test_a_full_disk_leaves_no_tile(tmp_path):
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(tmp_path)], capture_output=True, text=True)
     assert done.returncode != 0, "writing must fail"
+    assert "in write_tile" in done.stderr, done.stderr  # and not for another reason
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 

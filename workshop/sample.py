@@ -95,9 +95,8 @@ def coarse_landscape(tile: str, year: int) -> np.ndarray:
     per_degree = n // 10
     rows = (NORTH - lat) * per_degree + np.arange(n)
     cols = (lon + 180) * per_degree + np.arange(n)
-    relief = (_noise(rows, cols, 160, 1) * 8 + _noise(rows, cols, 40, 2) * 4 + _noise(rows, cols, 9, 4)) / np.float32(
-        13
-    )
+    relief = _noise(rows, cols, 160, 1) * 8 + _noise(rows, cols, 40, 2) * 4 + _noise(rows, cols, 9, 4)
+    relief /= np.float32(13)
     dryness = (_noise(rows, cols, 200, 3) * 7 + _noise(rows, cols, 16, 5)) / np.float32(8)
     step = np.float32(YEARS.index(year))
     land = np.full((n, n), 10, np.uint8)
@@ -246,7 +245,7 @@ def write_tile(name: str, year: int, root: str | Path = DATA, progress: tqdm | N
     Raises
     ------
     workshop.tiles.TileError
-        When the year or the name is not one of GLAD's.
+        When the year or the name is not one of GLAD's, or what was written is not whole (a full disk).
     """
     path = Path(tile_path(name, year, root))
     path.parent.mkdir(parents=True, exist_ok=True)
