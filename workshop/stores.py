@@ -27,6 +27,10 @@ LOCAL_BUCKET = "workshop"
 LOCAL_REGION = "us-east-1"
 
 
+# What fails is raised; the log lines beside it would only clutter a notebook.
+icechunk.set_logs_filter("error")
+
+
 class StoreError(Exception):
     """A bucket cannot be used as set up."""
 

@@ -139,6 +139,11 @@ def tile_path(name: str, year: int, root: str | Path | None = None) -> str:
     return f"{tiles_root(root)}/{int(year)}/{name}.tif"
 
 
+def tile_source(name: str, year: int, root: str | Path | None = None) -> str:
+    """Return what to note as a tile's origin: its URL, or its path below the root, which concerns nobody else."""
+    return tile_path(name, year, root) if _is_url(tiles_root(root)) else f"{int(year)}/{name}.tif"
+
+
 def open_tile(name: str, year: int, root: str | Path | None = None, chunks: dict | None = None) -> xr.DataArray:
     """Open one tile lazily, after checking what the lessons rely on.
 

@@ -1,0 +1,523 @@
+"""The cube: what it refuses, and what it survives: kills, races, and a store that comes and goes."""
+
+import contextlib
+import dataclasses
+import multiprocessing
+import random
+import socket
+import threading
+import time
+import urllib.request
+from concurrent.futures import ProcessPoolExecutor
+from itertools import product
+
+import icechunk
+import numpy as np
+import pytest
+import rasterio
+import xarray as xr
+import zarr
+from rasterio.windows import from_bounds
+
+from workshop import cube, servers, stores, tiles
+
+BOX = tiles.Box(-112.5, 40.875, -112.25, 41.0)  # 500 x 1000 pixels, two chunks a year
+KILLS = 50
+# Icechunk's threads do not survive a fork, so the process that is forked must not have imported it.
+PROCESSES = multiprocessing.get_context("forkserver" if hasattr(socket, "AF_UNIX") else "spawn")
+if PROCESSES.get_start_method() == "forkserver":
+    PROCESSES.set_forkserver_preload(["workshop.tiles", "workshop.servers", "zarr", "obstore"])
+
+
+def layer(year, box=BOX):
+    return tiles.select_box(tiles.open_tile(tiles.SAMPLE_TILE, year), box)
+
+
+def source(year, box=BOX):
+    """Return the pixels of a tile, by a path that shares nothing with the cube."""
+    with rasterio.open(tiles.tile_path(tiles.SAMPLE_TILE, year)) as src:
+        return src.read(1, window=from_bounds(*box, src.transform).round_offsets().round_lengths())
+
+
+def history(repo, branch="main"):
+    return [snapshot.id for snapshot in repo.ancestry(branch=branch)]
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("GLAD_BUCKET", raising=False)
+        yield stores.open_bucket()
+
+
+@pytest.fixture(scope="module")
+def shared(bucket):
+    """Return a cube of 2000 and 2005 that no test may change."""
+    return cube.build(bucket.icechunk("shared"), years=(2000, 2005), box=BOX)
+
+
+@pytest.fixture
+def repo(bucket, request):
+    """Return a cube of 2000 and 2005 of a test's own."""
+    return cube.build(bucket.icechunk(f"own/{request.node.name}"), years=(2000, 2005), box=BOX)
+
+
+# What it holds
+
+
+def test_a_cube_holds_what_the_tiles_hold(bucket):
+    repo = cube.build(bucket.icechunk("whole"))
+    found = cube.read(repo)
+    assert (found.dims, found.shape, found.dtype) == (("year", "y", "x"), (5, 2000, 4000), np.uint8)
+    assert found.rio.crs == "EPSG:4326"
+    assert found.encoding["chunks"] == (1, 500, 500) and found.encoding["fill_value"] == 255
+    box = tiles.TEACHING_WINDOW
+    np.testing.assert_allclose(found.y, box.north - (np.arange(2000) + 0.5) * tiles.RESOLUTION, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(found.x, box.west + (np.arange(4000) + 0.5) * tiles.RESOLUTION, rtol=0, atol=1e-9)
+    for year in tiles.YEARS:
+        np.testing.assert_array_equal(found.sel(year=year), source(year, box))
+    # and as somebody reads it who does not know of us
+    plain = zarr.open_group(repo.readonly_session("main").store, mode="r")
+    np.testing.assert_array_equal(plain["year"][:], tiles.YEARS)
+    np.testing.assert_array_equal(plain["lulc"][4], source(2020, box))
+
+
+def test_a_commit_says_where_its_pixels_are_from(shared):
+    newest = next(iter(shared.ancestry(branch="main")))
+    assert newest.message == "Append 2005"
+    assert newest.metadata["source"] == "2005/50N_120W.tif"
+    assert newest.metadata["sha256"] == cube.digest(source(2005))
+    assert newest.metadata["year"] == 2005
+
+
+def test_what_was_never_written_is_no_data(bucket):
+    repo = cube.create(bucket.icechunk("sparse"), layer(2000))
+    with repo.transaction("main", message="a year, no pixels") as store:
+        zarr.open_array(store, path="lulc", mode="r+").resize((1, 500, 1000))
+    assert (zarr.open_array(repo.readonly_session("main").store, path="lulc", mode="r")[:] == 255).all()
+
+
+def test_build_goes_on_where_it_stopped_and_then_changes_nothing(bucket):
+    storage = bucket.icechunk("resumed")
+    icechunk.Repository.create(storage)  # what a writer killed at the very start leaves behind
+    cube.build(storage, years=(2000,), box=BOX)
+    repo = cube.build(storage, box=BOX)
+    before = history(repo)
+    assert len(before) == 7
+    assert history(cube.build(storage, box=BOX)) == before
+    np.testing.assert_array_equal(cube.read(repo), [source(year) for year in tiles.YEARS])
+
+
+def test_a_region_changes_its_pixels_and_nothing_else(repo):
+    patch = layer(2005)[100:300, 450:600] * 0 + 10
+    before = cube.read(repo).load()
+    base = repo.lookup_branch("main")
+    snapshot = cube.write_region(repo, 2005, patch, message="Patch", metadata={"author": "me"})
+    expected = before.values.copy()
+    expected[1, 100:300, 450:600] = 10
+    np.testing.assert_array_equal(cube.read(repo), expected)
+    np.testing.assert_array_equal(cube.read(repo, snapshot_id=base), before)
+    diff = repo.diff(from_snapshot_id=base, to_snapshot_id=snapshot)
+    assert diff.updated_chunks == {"/lulc": [[1, 0, 0], [1, 0, 1]]}
+    assert not (diff.updated_arrays or diff.new_arrays or diff.deleted_arrays)
+    assert next(iter(repo.ancestry(branch="main"))).metadata["author"] == "me"
+
+
+def test_one_pixel_is_a_region(repo):
+    cube.write_region(repo, 2000, layer(2000)[7:8, 9:10] * 0 + 250, message="One pixel")
+    assert int(cube.read(repo)[0, 7, 9]) == 250
+    assert int((cube.read(repo)[0] != source(2000)).sum()) == 1
+
+
+def test_a_branch_of_its_own(repo):
+    tip = repo.lookup_branch("main")
+    repo.create_branch("review", tip)
+    cube.write_region(repo, 2000, layer(2000)[:5, :5] * 0 + 244, message="Try", branch="review")
+    cube.append_year(repo, 2010, layer(2010), branch="review")
+    assert repo.lookup_branch("main") == tip
+    assert cube.read(repo).sizes["year"] == 2
+    assert cube.read(repo, branch="review").sizes["year"] == 3
+
+
+# What it refuses: one clear error, and the history as it was
+
+
+def shifted(array, **by):
+    return array.assign_coords({axis: array[axis] + step for axis, step in by.items()})
+
+
+def other_class(array):
+    changed = array.copy()
+    changed[0, 0] = 60
+    return changed
+
+
+def refusals():
+    def append(year, make):
+        return lambda repo: cube.append_year(repo, year, make(layer(min(2020, max(2000, year)))))
+
+    def region(year, make, message="x"):
+        return lambda repo: cube.write_region(repo, year, make(layer(2005)), message=message)
+
+    def same(array):
+        return array
+
+    yield "year twice", append(2005, same), "has this year already"
+    yield "year before the last", lambda r: cube.append_year(r, 2003, layer(2000)), "expected a year after 2005"
+    yield "year as text", lambda r: cube.append_year(r, "2010", layer(2010)), "expected the year as an integer"
+    yield "year as float", lambda r: cube.append_year(r, 2010.5, layer(2010)), "expected the year as an integer"
+    yield "size", append(2010, lambda a: a[:-1]), r"expected 500 x 1000 pixels \(y, x\), found 499 x 1000"
+    yield "whole tile", lambda r: cube.append_year(r, 2010, tiles.open_tile("50N_120W", 2010)), "found 40000 x 40000"
+    yield "half a pixel", append(2010, lambda a: shifted(a, y=0.000125)), "off the cube's grid by up to 0.5 pixels"
+    yield "a pixel north", append(2010, lambda a: shifted(a, y=0.00025)), "y from .* reaches outside the cube"
+    yield "a pixel west", append(2010, lambda a: shifted(a, x=-0.00025)), "x from .* reaches outside the cube"
+    yield "other resolution", append(2010, lambda a: a.assign_coords(x=a.x[0] + (a.x - a.x[0]) * 0.9)), "off the cube's"
+    yield "upside down", append(2010, lambda a: a[::-1]), "y runs the wrong way"
+    yield "mirrored", append(2010, lambda a: a[:, ::-1]), "x runs the wrong way"
+    yield "no coordinates", append(2010, lambda a: a.drop_vars(["x", "y"])), "y runs the wrong way"
+    yield "float data", append(2010, lambda a: a.astype("float32")), "as uint8, found float32"
+    yield "signed data", append(2010, lambda a: a.astype("int8")), "as uint8, found int8"
+    yield "unknown class", append(2010, other_class), "values of the legend, found 60"
+    yield "CRS", append(2010, lambda a: a.rio.write_crs("EPSG:3857")), "expected the CRS EPSG:4326, found EPSG:3857"
+    yield "no CRS", append(2010, lambda a: a.drop_vars("spatial_ref")), "expected the CRS EPSG:4326, found None"
+    yield "axes", append(2010, lambda a: a.T), r"dimensions \(y, x\), found \('x', 'y'\)"
+    yield "band", append(2010, lambda a: a.expand_dims("band")), r"dimensions \(y, x\), found \('band', 'y', 'x'\)"
+    yield "numpy", append(2010, lambda a: a.values), r"dimensions \(y, x\), found ndarray"
+    yield "branch", lambda r: cube.append_year(r, 2010, layer(2010), branch="mian"), "ref not found `mian`"
+    yield "region: year", region(2010, same), r"one of the cube's years \[2000, 2005\], found 2010"
+    yield "region: outside", region(2005, lambda a: shifted(a[:10, :10], x=-0.00025)), "reaches outside the cube"
+    yield "region: misaligned", region(2005, lambda a: shifted(a[5:10, 5:10], x=0.0001)), "off the cube's grid by"
+    yield "region: gap", region(2005, lambda a: a[5:10, [5, 6, 8]]), "off the cube's grid by up to 1 pixels"
+    yield "region: upside down", region(2005, lambda a: a[10:5:-1, :10]), "y runs the wrong way"
+    yield "region: float", region(2005, lambda a: a.astype(float)), "as uint8, found float64"
+    yield "region: unknown class", region(2005, other_class), "values of the legend, found 60"
+    yield "region: CRS", region(2005, lambda a: a.rio.write_crs("EPSG:32612")), "found EPSG:32612"
+
+
+@pytest.mark.parametrize(("attempt", "message"), [pytest.param(f, m, id=name) for name, f, m in refusals()])
+def test_refused_and_nothing_changed(shared, attempt, message):
+    before = history(shared)
+    with pytest.raises(cube.CubeError, match=message):
+        attempt(shared)
+    assert history(shared) == before
+
+
+def test_a_cube_is_not_made_twice(bucket, shared):
+    with pytest.raises(cube.CubeError, match="expected an empty repository, found one with data"):
+        cube.create(bucket.icechunk("shared"), layer(2000))
+
+
+def test_no_repository(bucket):
+    with pytest.raises(cube.CubeError, match="found no repository there"):
+        cube.open_repository(bucket.icechunk("nowhere"))
+
+
+def test_an_empty_repository_is_not_a_cube(bucket):
+    repo = icechunk.Repository.create(bucket.icechunk("empty"))
+    with pytest.raises(cube.CubeError, match="found an empty repository"):
+        cube.read(repo)
+
+
+def test_another_repository_is_not_a_cube(bucket):
+    repo = icechunk.Repository.create(bucket.icechunk("other"))
+    with repo.transaction("main", message="something else") as store:
+        xr.Dataset({"t": ("time", [1, 2])}).to_zarr(store, consolidated=False)
+    with pytest.raises(cube.CubeError, match=r"expected a cube with the array lulc .* found {'time': 2}"):
+        cube.append_year(repo, 2000, layer(2000))
+
+
+def test_no_such_version(shared):
+    with pytest.raises(cube.CubeError, match="ref not found `v9`; nothing was read"):
+        cube.read(shared, tag="v9")
+
+
+# Stores that fail
+
+
+def test_a_missing_bucket(bucket):
+    storage = dataclasses.replace(bucket, name="nobodys").icechunk("cube")
+    with pytest.raises(cube.CubeError, match="no such bucket"):
+        cube.open_repository(storage)
+    with pytest.raises(cube.CubeError, match=r"NoSuchBucket.*nothing was committed"):
+        cube.create(storage, layer(2000))
+
+
+def test_nobody_answers(bucket):
+    storage = dataclasses.replace(bucket, endpoint_url="http://127.0.0.1:9").icechunk("cube")
+    with pytest.raises(cube.CubeError, match="the store does not answer or refuses"):
+        cube.open_repository(storage)
+
+
+def test_wrong_credentials():
+    with servers.serve_s3() as server:
+        bucket = stores.Bucket("mine", "me", "us-east-1", server.url, "key", "secret")
+        bucket.client().create_bucket(Bucket="mine")
+        repo = cube.build(bucket.icechunk("cube"), years=(2000,), box=BOX)
+        before = history(repo)
+
+        def unchecked_requests(count):
+            request = urllib.request.Request(f"{server.url}/moto-api/reset-auth", count, {"Content-Type": "text/plain"})
+            urllib.request.urlopen(request, timeout=10).close()
+
+        unchecked_requests(b"0")  # from here on the server asks who we are, and knows nobody
+        with pytest.raises(cube.CubeError, match=r"refuses .*InvalidAccessKeyId.*credentials"):
+            cube.open_repository(bucket.icechunk("cube"))
+        with pytest.raises(cube.CubeError, match=r"refuses .*InvalidAccessKeyId.*credentials"):
+            cube.append_year(repo, 2005, layer(2005))
+        unchecked_requests(b"inf")
+        assert history(repo) == before
+
+
+class CutLine:
+    """Forwards connections to a port on loopback until a number of PUT requests has passed, then nothing."""
+
+    def __init__(self, port, puts):
+        self.target, self.left, self.open = ("127.0.0.1", port), puts, True
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.sockets = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                near, _ = self.listener.accept()
+            except OSError:
+                return
+            if not self.open:
+                near.close()
+                continue
+            far = socket.create_connection(self.target)
+            self.sockets += [near, far]
+            threading.Thread(target=self._pump, args=(near, far, True), daemon=True).start()
+            threading.Thread(target=self._pump, args=(far, near, False), daemon=True).start()
+
+    def _pump(self, source, sink, count):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)  # the request that ends it still arrives; its answer does not
+                if count and data.startswith(b"PUT "):
+                    self.left -= 1
+                    if self.left == 0:
+                        self.cut()
+        for end in (source, sink):
+            end.close()
+
+    def cut(self):
+        self.open = False
+        for end in self.sockets:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def close(self):
+        self.cut()
+        self.listener.close()
+
+
+# An append here is eight PUT requests: two chunks, manifests, transaction log, snapshot, backup, the branch itself.
+@pytest.mark.parametrize("puts", range(1, 10))
+def test_a_store_that_vanishes_midway(bucket, puts):
+    path = f"vanishing/{puts}"
+    repo = cube.build(bucket.icechunk(path), years=(2000,), box=BOX)
+    before = history(repo)
+    line = CutLine(int(bucket.endpoint_url.rsplit(":", 1)[1]), puts)
+    try:
+        behind = dataclasses.replace(bucket, endpoint_url=f"http://127.0.0.1:{line.port}")
+        far = cube.open_repository(behind.icechunk(path))
+        if puts < 9:
+            with pytest.raises(cube.CubeError, match="the store does not answer or refuses"):
+                cube.append_year(far, 2005, layer(2005))
+        else:
+            cube.append_year(far, 2005, layer(2005))
+    finally:
+        line.close()
+    arrived = history(repo) != before
+    if arrived:  # whole, or not at all
+        assert history(repo)[1:] == before
+    assert puts >= 8 or not arrived
+    np.testing.assert_array_equal(cube.read(repo), [source(y) for y in (2000, 2005)[: 1 + arrived]])
+    cube.build(bucket.icechunk(path), box=BOX)
+    np.testing.assert_array_equal(cube.read(repo), [source(year) for year in tiles.YEARS])
+
+
+# Kills
+
+
+def build_until_killed(bucket, path, started):
+    started.set()
+    cube.build(bucket.icechunk(path), box=BOX)
+
+
+def test_a_killed_writer_leaves_a_whole_cube(bucket):
+    """Kill writers at random moments; after each, main must be a commit that was meant, equal to its tiles."""
+    expected = {year: source(year) for year in tiles.YEARS}
+    chance = random.Random(3)
+    kills, begun_years, cubes = 0, set(), 0
+    duration = 0.8
+    while kills < KILLS:
+        path = f"killed/{cubes}"
+        cubes += 1
+        while True:
+            started = PROCESSES.Event()
+            writer = PROCESSES.Process(target=build_until_killed, args=(bucket, path, started))
+            writer.start()
+            assert started.wait(60)
+            begin = time.monotonic()
+            writer.join(chance.uniform(0, duration))
+            alive = writer.exitcode is None
+            writer.kill()
+            writer.join()
+            if not alive:
+                assert writer.exitcode == 0
+                duration = max(0.2, time.monotonic() - begin)  # so that kills fall in all parts of the work
+                break
+            kills += 1
+            begun_years.add(whole_years(bucket, path, expected))
+        assert whole_years(bucket, path, expected) == len(tiles.YEARS)
+    assert begun_years >= {0, 2, 4}, "the kills did not fall in all parts of the work"
+
+
+def whole_years(bucket, path, expected):
+    """Return how many years a cube holds, after comparing all of its history with the tiles."""
+    storage = bucket.icechunk(path)
+    if not icechunk.Repository.exists(storage):
+        return 0
+    repo = icechunk.Repository.open(storage)
+    snapshots = list(repo.ancestry(branch="main"))
+    messages = [snapshot.message for snapshot in reversed(snapshots)]
+    assert (
+        messages
+        == ["Repository initialized", "Create the cube", *(f"Append {y}" for y in tiles.YEARS)][: len(messages)]
+    )
+    for count, snapshot in enumerate(reversed(snapshots[: -2 or None])):
+        group = zarr.open_group(repo.readonly_session(snapshot_id=snapshot.id).store, mode="r")
+        years = tiles.YEARS[: count + 1]
+        np.testing.assert_array_equal(group["year"][:], years)
+        assert group["lulc"].shape == (len(years), 500, 1000)
+        np.testing.assert_array_equal(group["lulc"][-1], expected[years[-1]])
+    return max(0, len(snapshots) - 2)
+
+
+# Races
+
+WRITERS, COMMITS_EACH = 8, 13
+WIDE = tiles.Box(-112.5, 40.75, -112.0, 41.0)  # 1000 x 2000 pixels, eight chunks a year
+
+
+def own_square(writer, k):
+    """Return rows and columns: two writers share a band of rows, and each square touches a neighbour's chunk."""
+    return slice(120 * writer, 120 * writer + 120), slice(150 * k, 150 * k + 150)
+
+
+def write_own_regions(bucket, path, writer):
+    """Write a row of rectangles, one commit each."""
+    repo = cube.open_repository(bucket.icechunk(path))
+    like = layer(2000, WIDE)
+    said = []
+    for k in range(COMMITS_EACH):
+        patch = like[own_square(writer, k)]
+        patch = patch.copy(data=np.full(patch.shape, 2 + writer, np.uint8))
+        said.append(cube.write_region(repo, 2000, patch, message=f"writer {writer}, square {k}"))
+    return said
+
+
+def test_eight_writers_and_a_hundred_commits_none_lost(bucket):
+    repo = cube.build(bucket.icechunk("raced"), years=(2000, 2005), box=WIDE)
+    before = history(repo)
+    expected = np.stack([source(2000, WIDE), source(2005, WIDE)])
+    for writer, k in product(range(WRITERS), range(COMMITS_EACH)):
+        expected[0][own_square(writer, k)] = 2 + writer
+    with ProcessPoolExecutor(WRITERS, mp_context=PROCESSES) as pool:
+        jobs = [pool.submit(write_own_regions, bucket, "raced", writer) for writer in range(WRITERS)]
+        said = [snapshot for job in jobs for snapshot in job.result()]
+    assert len(said) == WRITERS * COMMITS_EACH >= 100
+    assert history(repo)[len(said) :] == before and set(history(repo)[: len(said)]) == set(said)
+    np.testing.assert_array_equal(cube.read(repo), expected)
+    # each commit changed its rectangle and nothing else
+    for snapshot in list(repo.ancestry(branch="main"))[: len(said)]:
+        now, parent = (cube.read(repo, snapshot_id=i)[0].values for i in (snapshot.id, snapshot.parent_id))
+        writer, k = (int(word) for word in snapshot.message.removeprefix("writer ").split(", square "))
+        own = np.zeros(now.shape, bool)
+        own[own_square(writer, k)] = True
+        assert (now[own] == 2 + writer).all()
+        assert (now == parent)[~own].all()
+
+
+def overtake(monkeypatch, first):
+    """Let somebody else commit between our writing and our commit, once."""
+    plain, done = icechunk.Session.commit, []
+
+    def commit(session, *args, **kwargs):
+        if not done:
+            done.append(True)
+            first()
+        return plain(session, *args, **kwargs)
+
+    monkeypatch.setattr(icechunk.Session, "commit", commit)
+
+
+def test_two_edits_of_one_chunk_both_survive(repo, monkeypatch):
+    a, b = layer(2000)[:10, :10] * 0 + 3, layer(2000)[20:30, 20:30] * 0 + 4
+    overtake(monkeypatch, lambda: cube.write_region(repo, 2000, a, message="theirs"))
+    cube.write_region(repo, 2000, b, message="ours")
+    found = cube.read(repo)[0].values
+    assert (found[:10, :10] == 3).all() and (found[20:30, 20:30] == 4).all()
+    assert int((found != source(2000)).sum()) <= 200
+    assert [s.message for s in repo.ancestry(branch="main")][:2] == ["ours", "theirs"]
+
+
+def test_two_edits_of_one_pixel_are_refused(repo, monkeypatch):
+    a, b = layer(2000)[:10, :10] * 0 + 3, layer(2000)[9:20, 9:20] * 0 + 4
+    overtake(monkeypatch, lambda: cube.write_region(repo, 2000, a, message="theirs"))
+    with pytest.raises(cube.CubeError, match="somebody else committed other values for these pixels"):
+        cube.write_region(repo, 2000, b, message="ours")
+    assert next(iter(repo.ancestry(branch="main"))).message == "theirs"
+
+
+def test_a_region_survives_an_append(repo, monkeypatch):
+    overtake(monkeypatch, lambda: cube.append_year(repo, 2010, layer(2010)))
+    cube.write_region(repo, 2000, layer(2000)[:10, :10] * 0 + 3, message="ours")
+    assert cube.read(repo).year.values.tolist() == [2000, 2005, 2010]
+    np.testing.assert_array_equal(cube.read(repo)[2], source(2010))
+    assert (cube.read(repo)[0, :10, :10] == 3).all()
+
+
+def test_an_append_survives_a_region(repo, monkeypatch):
+    patch = layer(2000)[:10, :10] * 0 + 3
+    overtake(monkeypatch, lambda: cube.write_region(repo, 2000, patch, message="theirs"))
+    cube.append_year(repo, 2010, layer(2010))
+    np.testing.assert_array_equal(cube.read(repo)[2], source(2010))
+    assert (cube.read(repo)[0, :10, :10] == 3).all()
+
+
+def test_the_same_year_is_appended_once(repo, monkeypatch):
+    overtake(monkeypatch, lambda: cube.append_year(repo, 2010, layer(2010)))
+    with pytest.raises(cube.CubeError, match="has this year already"):
+        cube.append_year(repo, 2010, layer(2010))
+    assert cube.read(repo).year.values.tolist() == [2000, 2005, 2010]
+
+
+def test_a_later_year_overtakes(repo, monkeypatch):
+    overtake(monkeypatch, lambda: cube.append_year(repo, 2015, layer(2015)))
+    with pytest.raises(cube.CubeError, match="expected a year after 2015"):
+        cube.append_year(repo, 2010, layer(2010))
+    np.testing.assert_array_equal(cube.read(repo)[-1], source(2015))
+
+
+def test_a_branch_that_is_moved_back_meanwhile(repo, monkeypatch):
+    base = history(repo)[1]
+    overtake(monkeypatch, lambda: repo.reset_branch("main", base))
+    with pytest.raises(cube.CubeError):
+        cube.write_region(repo, 2005, layer(2005)[:10, :10] * 0 + 3, message="ours")
+    assert history(repo)[0] == base
+
+
+def test_it_gives_up_at_last(repo, monkeypatch):
+    monkeypatch.setattr(cube, "ATTEMPTS", 3)
+
+    def commit(*args, **kwargs):
+        raise icechunk.ConflictError("a", "b")
+
+    monkeypatch.setattr(icechunk.Session, "commit", commit)
+    with pytest.raises(cube.CubeError, match="others committed first 3 times; nothing was committed"):
+        cube.append_year(repo, 2010, layer(2010))

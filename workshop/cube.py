@@ -1,0 +1,417 @@
+"""The datacube: create it, append a year, write a region. Each validates first and then makes one commit.
+
+A cube is an Icechunk repository with the array ``lulc (year, y, x)``, uint8. The library calls are those that
+lessons 04 and 05 write out; where an error leaves a function, the branch is as it was.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import icechunk
+import numpy as np
+import xarray as xr
+import zarr
+from icechunk.xarray import to_icechunk
+from zarr.errors import ContainsArrayError, GroupNotFoundError
+
+from workshop import legend
+from workshop.tiles import SAMPLE_TILE, TEACHING_WINDOW, YEARS, Box, open_tile, select_box, tile_source
+
+ARRAY = "lulc"
+CHUNK = 500  # pixels along y and x; one year deep
+ATTEMPTS = 100  # at a commit that others overtake
+
+# Icechunk's own settings wait for minutes when nobody answers.
+_CONFIG = icechunk.RepositoryConfig(
+    storage=icechunk.StorageSettings(
+        retries=icechunk.StorageRetriesSettings(max_tries=5, initial_backoff_ms=100, max_backoff_ms=2000),
+        timeouts=icechunk.StorageTimeoutSettings(connect_timeout_ms=5000, operation_attempt_timeout_ms=60_000),
+    )
+)
+
+
+class CubeError(Exception):
+    """The cube cannot be read or written as asked; the message says what was expected, found, and what to do."""
+
+
+def create(storage: icechunk.Storage, like: xr.DataArray, *, chunk: int = CHUNK) -> icechunk.Repository:
+    """Create a cube without any year, and commit it on ``main``.
+
+    Parameters
+    ----------
+    storage : icechunk.Storage
+        Where, such as ``bucket.icechunk("cube")``.
+    like : xarray.DataArray
+        ``(y, x)``, uint8: gives the grid, the CRS and the attributes; its values are not written.
+    chunk : int
+        Pixels along y and x in a Zarr chunk.
+
+    Raises
+    ------
+    CubeError
+        When there is something in the repository already, or the store does not let us write.
+    """
+    _check_kind("the cube's grid", like)
+    if like.rio.crs is None:
+        raise CubeError("the cube's grid: expected a CRS, found none; write it with rio.write_crs")
+    grid = xr.DataArray(
+        np.empty((0, *like.shape), np.uint8),
+        dims=("year", "y", "x"),
+        coords={"year": np.empty(0, np.int64), **{name: like.coords[name] for name in ("y", "x", "spatial_ref")}},
+        name=ARRAY,
+        attrs=like.attrs,
+    )
+    encoding = {
+        # 0 is a class, so what was never written must read as "no data"
+        ARRAY: {"chunks": (1, chunk, chunk), "fill_value": legend.NODATA, "grid_mapping": "spatial_ref"},
+        "year": {"chunks": (64,)},
+    }
+    with _clear_errors("creating the cube"):
+        # a repository without a cube is what a writer killed at this point leaves behind
+        repo = icechunk.Repository.open_or_create(storage, config=_CONFIG)
+        session = repo.writable_session("main")
+        if _holds_anything(session):
+            raise CubeError(
+                "creating the cube: expected an empty repository, found one with data; open it with "
+                "cube.open_repository, or choose another path"
+            )
+        to_icechunk(grid.to_dataset(), session, encoding=encoding)
+        session.commit("Create the cube")
+    return repo
+
+
+def open_repository(storage: icechunk.Storage) -> icechunk.Repository:
+    """Open a cube's repository, with an answer within seconds.
+
+    Raises
+    ------
+    CubeError
+        When there is none, or the store does not answer or refuses.
+    """
+    with _clear_errors("opening the cube", outcome="nothing was read"):
+        return icechunk.Repository.open(storage, config=_CONFIG)
+
+
+def read(repo: icechunk.Repository, **version: Any) -> xr.DataArray:
+    """Open a version of the cube lazily.
+
+    Parameters
+    ----------
+    repo : icechunk.Repository
+        The cube's repository.
+    **version
+        ``branch``, ``tag`` or ``snapshot_id``, or ``branch`` and ``as_of``, as for
+        :meth:`icechunk.Repository.readonly_session`; the tip of ``main`` by default.
+
+    Returns
+    -------
+    xarray.DataArray
+        ``(year, y, x)``, uint8; it does not change when somebody commits.
+
+    Raises
+    ------
+    CubeError
+        When there is no such version, it holds no cube, or the store does not answer.
+    """
+    with _clear_errors("reading the cube", outcome="nothing was read"):
+        return _open(repo.readonly_session(**(version or {"branch": "main"})))
+
+
+def append_year(
+    repo: icechunk.Repository,
+    year: int,
+    layer: xr.DataArray,
+    *,
+    metadata: dict[str, Any] | None = None,
+    branch: str = "main",
+) -> str:
+    """Append one year to the cube and commit it.
+
+    Parameters
+    ----------
+    repo : icechunk.Repository
+        The cube's repository.
+    year : int
+        Later than the cube's last year.
+    layer : xarray.DataArray
+        ``(y, x)``, uint8, on the cube's grid and in its CRS, with values of the legend. It is loaded into memory.
+    metadata : dict, optional
+        Goes into the commit beside the year and the SHA-256 of the pixels.
+    branch : str
+        The branch to commit to.
+
+    Returns
+    -------
+    str
+        The new snapshot's id.
+
+    Raises
+    ------
+    CubeError
+        When the layer or the year does not fit, or the store fails. The branch is then as it was; only when the
+        store fails in the commit itself must one look whether it arrived.
+    """
+    label = f"appending {year}"
+    pixels = None
+
+    def write(session: icechunk.Session) -> None:
+        nonlocal pixels
+        cube = _open(session)
+        if not isinstance(year, int | np.integer) or isinstance(year, bool):
+            raise CubeError(f"{label}: expected the year as an integer, found {type(year).__name__}")
+        years = cube.year.values.tolist()
+        if year in years:
+            raise CubeError(f"{label}: the cube has this year already; to change it, write a region")
+        if years and year < years[-1]:
+            raise CubeError(f"{label}: expected a year after {years[-1]}, the cube's last one; append years in order")
+        if layer.shape != cube.shape[1:]:
+            raise CubeError(
+                f"{label}: expected {cube.sizes['y']} x {cube.sizes['x']} pixels (y, x), found "
+                f"{' x '.join(map(str, layer.shape))}; cut the layer to the cube's box"
+            )
+        _locate(label, layer, cube)
+        if pixels is None:
+            pixels = _load(label, layer)
+        checked = layer.copy(data=pixels).rename(ARRAY).expand_dims(year=[year])
+        # "a-": leave x, y and the CRS alone
+        to_icechunk(checked.to_dataset(), session, append_dim="year", mode="a-")
+
+    _check_kind(label, layer)
+    return _commit(repo, branch, label, write, f"Append {year}", lambda: _note(year, pixels, metadata))
+
+
+def write_region(
+    repo: icechunk.Repository,
+    year: int,
+    patch: xr.DataArray,
+    *,
+    message: str,
+    metadata: dict[str, Any] | None = None,
+    branch: str = "main",
+) -> str:
+    """Write a rectangle of one year and commit it, whoever else commits at the same time.
+
+    Where somebody else's commit comes first, ours is moved on top of it. Where it changed the same chunk, the
+    region is written again into the new chunk, so that both edits survive; where it changed the same pixels, the
+    region is refused.
+
+    Parameters
+    ----------
+    repo : icechunk.Repository
+        The cube's repository.
+    year : int
+        One of the cube's years.
+    patch : xarray.DataArray
+        ``(y, x)``, uint8, on a part of the cube's grid and in its CRS, with values of the legend.
+    message : str
+        The commit's message.
+    metadata : dict, optional
+        Goes into the commit beside the year and the SHA-256 of the pixels.
+    branch : str
+        The branch to commit to.
+
+    Returns
+    -------
+    str
+        The new snapshot's id.
+
+    Raises
+    ------
+    CubeError
+        As for :func:`append_year`, and when somebody else changed the same pixels meanwhile.
+    """
+    label = f"writing a region of {year}"
+    before = pixels = None
+
+    def write(session: icechunk.Session) -> None:
+        nonlocal before, pixels
+        cube = _open(session)
+        years = cube.year.values.tolist()
+        if year not in years:
+            raise CubeError(f"{label}: expected one of the cube's years {years}, found {year}; append it first")
+        region = (years.index(year), *_locate(label, patch, cube))
+        if pixels is None:
+            pixels = _load(label, patch)
+        array = zarr.open_array(session.store, path=ARRAY, mode="r+")
+        now = array[region]
+        if before is not None and not np.array_equal(before, now):
+            raise CubeError(
+                f"{label}: somebody else committed other values for these pixels while this was being written; "
+                "look at the history, then write again if yours are to win"
+            )
+        before = now
+        array[region] = pixels
+
+    _check_kind(label, patch)
+    return _commit(repo, branch, label, write, message, lambda: _note(year, pixels, metadata))
+
+
+def build(
+    storage: icechunk.Storage, years: tuple[int, ...] = YEARS, tile: str = SAMPLE_TILE, box: Box = TEACHING_WINDOW
+) -> icechunk.Repository:
+    """Make the cube of a box with these years, or complete it where an earlier run stopped.
+
+    Parameters
+    ----------
+    storage : icechunk.Storage
+        Where, such as ``bucket.icechunk("cube")``.
+    years : tuple of int
+        In order.
+    tile : str
+        The tile that the box lies on.
+    box : Box
+        In degrees.
+
+    Returns
+    -------
+    icechunk.Repository
+        One commit a year on ``main``, made by :func:`append_year`.
+
+    Raises
+    ------
+    TileError
+        When a tile is missing or damaged.
+    CubeError
+        When the store holds another cube, or fails.
+    """
+
+    def layer(year: int) -> xr.DataArray:
+        return select_box(open_tile(tile, year), box)
+
+    with _clear_errors("opening the cube", outcome="nothing was read"):
+        begun = icechunk.Repository.exists(storage) and _holds_anything(
+            icechunk.Repository.open(storage, config=_CONFIG).readonly_session("main")
+        )
+    repo = open_repository(storage) if begun else create(storage, layer(years[0]))
+    there = read(repo).year.values
+    for year in years:
+        if year not in there:
+            append_year(repo, year, layer(year), metadata={"source": tile_source(tile, year), "author": "workshop"})
+    return repo
+
+
+def digest(pixels: np.ndarray) -> str:
+    """Return the SHA-256 of an array's bytes, row by row, as hexadecimal digits."""
+    return hashlib.sha256(np.ascontiguousarray(pixels)).hexdigest()
+
+
+def _holds_anything(session: icechunk.Session) -> bool:
+    try:
+        zarr.open_group(session.store, mode="r")
+    except (GroupNotFoundError, ContainsArrayError):
+        return False
+    return True
+
+
+def _open(session: icechunk.Session) -> xr.DataArray:
+    if not _holds_anything(session):
+        raise CubeError("expected a cube, found an empty repository; create one with cube.create")
+    data = xr.open_zarr(session.store, consolidated=False, decode_coords="all", chunks=None)
+    if ARRAY not in data or data[ARRAY].dims != ("year", "y", "x"):
+        raise CubeError(f"expected a cube with the array {ARRAY} (year, y, x), found {dict(data.sizes)}; wrong path?")
+    return data[ARRAY]
+
+
+def _note(year: int, pixels: np.ndarray, metadata: dict[str, Any] | None) -> dict[str, Any]:
+    return {"year": int(year), "sha256": digest(pixels), **(metadata or {})}
+
+
+def _check_kind(label: str, layer: xr.DataArray) -> None:
+    if not isinstance(layer, xr.DataArray) or layer.dims != ("y", "x"):
+        found = getattr(layer, "dims", type(layer).__name__)
+        raise CubeError(f"{label}: expected a DataArray with the dimensions (y, x), found {found}")
+    if layer.dtype != np.uint8:
+        raise CubeError(f"{label}: expected class codes as uint8, found {layer.dtype}; open without masking or scaling")
+
+
+def _load(label: str, layer: xr.DataArray) -> np.ndarray:
+    """Return the pixels, once they are known to be classes."""
+    pixels = layer.values
+    codes = np.flatnonzero(np.bincount(pixels.ravel(), minlength=256))
+    unknown = codes[legend.group_index()[codes] == 255]
+    if unknown.size:
+        raise CubeError(
+            f"{label}: expected values of the legend, found {', '.join(map(str, unknown[:10]))}; "
+            "is this a land-cover layer?"
+        )
+    return pixels
+
+
+def _locate(label: str, layer: xr.DataArray, cube: xr.DataArray) -> tuple[slice, slice]:
+    """Return the rows and columns of the cube whose pixel centres are the layer's, in the same CRS."""
+    if layer.rio.crs != cube.rio.crs:
+        raise CubeError(
+            f"{label}: expected the CRS {cube.rio.crs}, found {layer.rio.crs}; reproject with nearest-neighbour "
+            "resampling, or write the CRS where it only got lost"
+        )
+
+    def along(axis: str) -> slice:
+        mine, grid = layer[axis].values, cube[axis].values
+        step = (grid[-1] - grid[0]) / (grid.size - 1)
+        if mine.size > 1 and (mine[-1] - mine[0]) * step < 0:
+            raise CubeError(f"{label}: {axis} runs the wrong way; expected it as in the cube, {grid[0]:.5f} first")
+        start = round((mine[0] - grid[0]) / step)
+        there = slice(start, start + mine.size)
+        if start < 0 or there.stop > grid.size:
+            raise CubeError(
+                f"{label}: {axis} from {mine[0]:.5f} to {mine[-1]:.5f} reaches outside the cube, whose pixel centres "
+                f"go from {grid[0]:.5f} to {grid[-1]:.5f}; cut it first"
+            )
+        off = np.abs(mine - grid[there]).max() / abs(step)
+        if not off <= 0.1:
+            raise CubeError(
+                f"{label}: {axis} is off the cube's grid by up to {off:.3g} pixels; expected pixel centres such as "
+                f"{grid[start]:.6f}, found {mine[0]:.6f}; align it with nearest-neighbour resampling"
+            )
+        return there
+
+    return along("y"), along("x")
+
+
+def _commit(
+    repo: icechunk.Repository,
+    branch: str,
+    label: str,
+    write: Callable[[icechunk.Session], None],
+    message: str,
+    metadata: Callable[[], dict[str, Any]],
+) -> str:
+    """Write in a session of its own and commit; start again from the new tip where somebody else was faster."""
+    for _ in range(ATTEMPTS):
+        with _clear_errors(label):
+            session = repo.writable_session(branch)
+            write(session)
+        with _clear_errors(
+            label, outcome="if the commit arrived, it is there as a whole: look before you run it again"
+        ):
+            try:
+                return session.commit(message, metadata(), rebase_with=icechunk.ConflictDetector())
+            except icechunk.ConflictError:
+                continue
+    raise CubeError(f"{label}: others committed first {ATTEMPTS} times; nothing was committed, run it again")
+
+
+@contextmanager
+def _clear_errors(label: str, outcome: str = "nothing was committed") -> Iterator[None]:
+    """Turn the store's errors into one that says what to do."""
+    try:
+        yield
+    except icechunk.RepositoryNotFoundError as error:
+        raise CubeError(
+            f"{label}: found no repository there, or no such bucket; check both, or make one with cube.create"
+        ) from error
+    except icechunk.StorageError as error:
+        raise CubeError(
+            f"{label}: the store does not answer or refuses ({_first_line(error)}); check its address, the bucket "
+            f"and the credentials; {outcome}"
+        ) from error
+    except icechunk.ConflictError:
+        raise
+    except icechunk.IcechunkError as error:
+        raise CubeError(f"{label}: {_first_line(error)}; {outcome}") from error
+
+
+def _first_line(error: icechunk.IcechunkError) -> str:
+    return str(error).strip().splitlines()[0]
