@@ -23,6 +23,19 @@ else:
 peak
 """
 
+
+def uncommitted(edit):
+    """Return the code of an attempt at lesson 05 that changes the array ``a`` in a fresh session."""
+    return (
+        "repo.reset_branch('main', v1)\nsession = repo.writable_session('main')\n"
+        f"a = zarr.open_array(session.store, path='lulc', mode='r+')\n{edit}"
+    )
+
+
+def committed(edit):
+    return uncommitted(edit) + "\npatched = session.commit('w')"
+
+
 # For each exercise: answers that a learner may well give, and a part of the hint that should come back.
 WRONG = {
     "01-1": [
@@ -159,6 +172,170 @@ WRONG = {
         ("field_to_street = 247208.9", "is not it"),
         ("field_to_street = cube", "Expected a number of pixels"),
     ],
+    "04-1": [
+        ("culprit = 'Widen the road'", "This is the newest commit"),
+        ("culprit = 'Build a road'", "not built-up yet; the commit after it"),
+        ("culprit = 'Build the old town'", "not for the last time"),
+        ("culprit = 'Give the old town back to the fields'", "changed the pixel, but to 244"),
+        ("culprit = 'Build houses around the new town'", "is 250 after this commit and was 250 before"),
+        ("culprit = 'Plant a wood in the west'", "is 244 after this commit and was 244 before"),
+        ("culprit = 'the new town'", "is no commit's message"),
+        ("culprit = next(iter(busy.ancestry(branch='main'))).id", "is no commit's message"),
+        ("culprit = 5", "Expected a commit's message"),
+    ],
+    "04-2": [
+        ("release, release_years = 'v1', [2000, 2005, 2010, 2015]", "There is no tag 'v1'"),
+        ("release, release_years = 'one-tree-class', [2000, 2005, 2010, 2015]", "It is a branch, which would move on"),
+        (
+            "release, release_years = 'five-years', [2000, 2005, 2010, 2015]",
+            "with the years [2000, 2005, 2010, 2015, 2020]",
+        ),
+        (
+            "repo.create_tag('early', next(s for s in repo.ancestry(branch='main') if s.message == 'Add 2010').id)\n"
+            "release, release_years = 'early', [2000, 2005, 2010]",
+            "with the years [2000, 2005, 2010]; the paper used",
+        ),
+        (
+            "repo.create_tag('empty', list(repo.ancestry(branch='main'))[-1].id)\nrelease, release_years = 'empty', []",
+            "with the years []",
+        ),
+        (
+            "repo.create_tag('good', next(s for s in repo.ancestry(branch='main') if s.message == 'Add 2015').id)\n"
+            "release, release_years = 'good', years_in(repo.readonly_session('main'))",
+            "These are the years of main",
+        ),
+        ("release, release_years = 'good', [2015]", "Through it one finds four years"),
+        ("release, release_years = 'good', 'four'", "Expected a tag's name and a list of years"),
+        (
+            "repo.create_branch('spoilt', repo.lookup_tag('good'))\n"
+            "with repo.transaction('spoilt', message='Spoil') as store:\n"
+            "    zarr.open_array(store, path='lulc', mode='r+')[1, 0, 0] = 1\n"
+            "repo.create_tag('spoilt', repo.lookup_branch('spoilt'))\n"
+            "release, release_years = 'spoilt', [2000, 2005, 2010, 2015]",
+            "2005 is not what the tile holds",
+        ),
+    ],
+    "04-3": [
+        ("settled = 'nowhere'", "There is no branch 'nowhere'"),
+        ("settled = 'main'", "Leave main as it is"),
+        ("settled = 'desk'", "Ben's houses (rows 400 to 499) are not on the branch"),
+        ("ben = same_chunk('w1')\nsettled = 'w1'", "Ben's houses (rows 400 to 499) are not on the branch"),
+        ("settled = 'solved-ours'", "took Anna's cropland with them"),
+        ("settled = 'solved-theirs'", "his houses are not"),
+        (
+            "ben = same_chunk('w2')\nrepo.reset_branch('w2', five_years)\nsettled = 'w2'",
+            "neither Anna's nor Ben's",
+        ),
+        (
+            "ben = same_chunk('w3')\nrepo.reset_branch('w3', five_years)\nben = repo.writable_session('w3')\n"
+            "edit(ben, slice(0, 100), slice(0, 100), 244)\nedit(ben, slice(400, 500), slice(0, 100), 250)\n"
+            "ben.commit('Ben: both')\nsettled = 'w3'",
+            "Anna's commit is gone",
+        ),
+        (
+            "ben = same_chunk('w4')\nben = repo.writable_session('w4')\n"
+            "edit(ben, slice(400, 500), slice(0, 500), 250)\nben.commit('Ben: houses')\nsettled = 'w4'",
+            "other pixels of 2020 changed",
+        ),
+        (
+            "ben = same_chunk('w5')\nben = repo.writable_session('w5')\n"
+            "edit(ben, slice(400, 500), slice(0, 100), 250)\nben.commit('Both')\nsettled = 'w5'",
+            "neither Anna's nor Ben's",
+        ),
+        (
+            "ben = same_chunk('w6')\nben = repo.writable_session('w6')\n"
+            "edit(ben, slice(400, 500), slice(0, 100), 244)\nedit(ben, slice(0, 100), slice(0, 100), 250)\n"
+            "ben.commit('Ben: houses')\nsettled = 'w6'",
+            "Neither edit is there",
+        ),
+        ("settled = repo", "Expected the name of a branch"),
+    ],
+    "05-1": [
+        ("patch = published.sel(year=2020, y=slice(40.75, 41), x=slice(-112.5, -112.4)) * 0 + 10", "No pixels: y runs"),
+        ("patch = xr.full_like(published.sel(y=slice(41, 40.75), x=slice(-112.5, -112.4)), 10)", "has 5 years"),
+        ("patch = xr.full_like(in_box.sel(year=2015), 10)", "This is the year 2015"),
+        ("patch = xr.full_like(in_box.sel(year=[2015]), 10)", "This is the year 2015"),
+        ("patch = in_box.sel(year=2020) * 0.0 + 10", "become float64"),
+        ("patch = in_box.sel(year=2020).where(False, 10).astype('float32')", "become float32"),
+        ("patch = xr.full_like(in_box.sel(year=2020), 10)[::-1]", "upside down"),
+        ("patch = xr.full_like(in_box.sel(year=2020), 10)[1:]", "stops short in the north by 1 row:"),
+        ("patch = xr.full_like(in_box.sel(year=2020), 10)[:-1]", "stops short in the south by 1 row:"),
+        ("patch = xr.full_like(in_box.sel(year=2020), 10)[:, 1:]", "stops short in the west by 1 column:"),
+        ("patch = xr.full_like(in_box.sel(year=2020), 10)[:, :-1]", "stops short in the east by 1 column:"),
+        ("patch = xr.full_like(published[4, :1001, :400], 10)", "reaches too far in the south by 1 row:"),
+        ("patch = xr.full_like(published[4, :1000, :402], 10)", "reaches too far in the east by 2 columns:"),
+        ("patch = xr.full_like(published[4, 1000:, :400], 10)", "stops short in the north by 1000 rows"),
+        ("patch = xr.full_like(published[4, :1000, [0, *range(2, 399), 398, 399]], 10)", "what lies between"),
+        ("patch = xr.full_like(in_box.sel(year=2020), 1)", "400,000 of the 400,000 pixels are not 10"),
+        ("patch = in_box.sel(year=2020)", "pixels are not 10"),
+        ("patch = xr.full_like(in_box.sel(year=2020), 10).T", "(y, x)"),
+        ("patch = np.full((1000, 400), 10, 'uint8')", "found ndarray"),
+        ("patch = xr.DataArray(np.full((1000, 400), 10, 'uint8'), dims=('y', 'x'))", "with their coordinates"),
+    ],
+    "05-2": [
+        ("session = repo", "Expected a session, found Repository"),
+        ("session = repo.readonly_session('main')", "This session is read-only"),
+        (uncommitted(""), "Nothing was written"),
+        (uncommitted("a[3, :1000, :400] = 10"), "The year 2015 was changed"),
+        (uncommitted("a[:, :1000, :400] = 10"), "All years were changed"),
+        (uncommitted("a[4, :1000, :401] = 10"), "reaches too far in the east by 1 column."),
+        (uncommitted("a[4, 1000:, :400] = 10"), "upside down"),
+        (
+            uncommitted(
+                "a[4] = np.where(np.arange(4000) < 400, np.where(np.arange(2000)[:, None] < 1000, 10, a[4]), a[4])"
+            ),
+            "32 chunks were written",
+        ),
+        ("repo.create_branch('try', v1)\nsession = repo.writable_session('try')", "commit to the branch 'try'"),
+    ],
+    "05-3": [
+        ("repo.reset_branch('main', v1)\npatched = v1", "Nothing was committed"),
+        (committed("a[3, :1000, :400] = 10"), "The year 2015 was changed"),
+        (committed("a[0, :1000, :400] = 10"), "The year 2000 was changed"),
+        (committed("a[:, :1000, :400] = 10"), "All years were changed"),
+        (committed("a[4, 1:1000, :400] = 10"), "stops short in the north by 1 row."),
+        (committed("a[4, :999, :400] = 10"), "stops short in the south by 1 row."),
+        (committed("a[4, :1000, 1:400] = 10"), "stops short in the west by 1 column."),
+        (committed("a[4, :1000, :398] = 10"), "stops short in the east by 2 columns."),
+        (committed("a[4, :1001, :400] = 10"), "reaches too far in the south by 1 row."),
+        (committed("a[4, :1000, :401] = 10"), "reaches too far in the east by 1 column."),
+        (committed("a[4, 1000:2000, :400] = 10"), "upside down"),
+        (committed("a[4, :1000, 3600:] = 10"), "outside the box were changed, and"),
+        (committed("a[4, :1000, :400] = 10; a[4, 1500, 2000:2010] = 10"), "outside the box were changed, and 0"),
+        (committed("a[4, :1000, :400] = 10; a[4, 5, 2000:2010] = 1"), "outside the box were changed, and 0"),
+        (committed("a[4, 1:999, 1:399] = 10"), "stops short on more than one side, by up to 1 pixels"),
+        (committed("a[4, :1000, :400] = 1"), "The box is 1 now"),
+        (committed("a[4, :1000, :400] = np.where(a[4, :1000, :400] >= 254, 10, a[4, :1000, :400])"), "are not 10"),
+        (committed("p = a[:]; p[4, :1000, :400] = 10; a[:] = p"), "160 chunks were written"),
+        (
+            "repo.reset_branch('main', v1)\nsession = repo.writable_session('main')\n"
+            "whole = published.astype('float32').load()\nwhole[4, :1000, :400] = 10\n"
+            "to_icechunk(whole.to_dataset(), session, mode='w')\npatched = session.commit('w')",
+            "lulc has become float32",
+        ),
+        (
+            "repo.reset_branch('main', v1)\nsession = repo.writable_session('main')\n"
+            "whole = published.load()\nwhole[4, :1000, :400] = 10\n"
+            "to_icechunk(whole.to_dataset(), session, mode='w')\npatched = session.commit('w')",
+            "made anew",
+        ),
+        (
+            "repo.reset_branch('main', v1)\nsession = repo.writable_session('main')\n"
+            "to_icechunk(published.sel(year=[2020]).drop_vars('spatial_ref').assign_coords(year=[2025]), session,"
+            " append_dim='year', mode='a-')\npatched = session.commit('w')",
+            "lulc has the shape (6, 2000, 4000)",
+        ),
+        (
+            "repo.reset_branch('main', v1)\nrepo.create_branch('elsewhere', v1)\n"
+            "session = repo.writable_session('elsewhere')\n"
+            "zarr.open_array(session.store, path='lulc', mode='r+')[4, :1000, :400] = 10\n"
+            "patched = session.commit('w')",
+            "This commit is on the branch 'elsewhere'",
+        ),
+        (committed("a[4, :1000, :400] = 10") + "\npatched = v1", "The cube is right. But main points at"),
+        # last, because the right answer commits this session
+        (uncommitted("a[4, :1000, :400] = 10") + "\npatched = session.snapshot_id", "Nothing was committed"),
+    ],
 }
 
 
@@ -168,6 +345,7 @@ ALSO_RIGHT = {
     "01-2": ["78", "78.1", "np.float32(78.125)", "xr.DataArray(78.125)"],
     "01-3": ["'/c/2/6'", "'lulc/c/2/6'"],
     "02-2": ["2.53", "np.float32(2.5348)"],
+    "04-1": ["' Build the new town '"],
     "03-1": ["32", "np.int64(32)"],
     "03-2": ["2015", "np.int64(2015)", "xr.DataArray(2015)", "[2015]", "2015.0"],
     "03-3": ["247208", "np.int64(247208)", "xr.DataArray(247208)"],

@@ -11,12 +11,15 @@ from html import escape
 from itertools import pairwise
 from typing import Any
 
+import icechunk
 import numpy as np
 import rasterio
 import xarray as xr
+import zarr
 from rasterio.windows import Window, from_bounds
+from zarr.errors import GroupNotFoundError
 
-from workshop.tiles import RESOLUTION, SAMPLE_TILE, TEACHING_WINDOW, TILE_SIZE, YEARS, Box, tile_path
+from workshop.tiles import DEFECT_BOX, RESOLUTION, SAMPLE_TILE, TEACHING_WINDOW, TILE_SIZE, YEARS, Box, tile_path
 
 NOT_ATTEMPTED, NOT_YET, RIGHT = "not attempted yet", "not right yet", "right"
 _MARKS = {NOT_ATTEMPTED: "○", NOT_YET: "✗", RIGHT: "✓"}  # in every font, unlike emoji
@@ -138,6 +141,30 @@ def _is_at(answer: xr.DataArray, pixels: np.ndarray, box: Box) -> bool:
     return np.allclose(answer.y, y, rtol=0, atol=1e-7) and np.allclose(answer.x, x, rtol=0, atol=1e-7)
 
 
+def _check_sides(answer: xr.DataArray, box: Box) -> None:
+    if answer.y[0] < answer.y[-1]:
+        raise _NotRightError("The rows are upside down: keep y falling from north to south.")
+    sides = {
+        "north": (float(answer.y[0]), box.north - RESOLUTION / 2),
+        "south": (float(answer.y[-1]), box.south + RESOLUTION / 2),
+        "west": (float(answer.x[0]), box.west + RESOLUTION / 2),
+        "east": (float(answer.x[-1]), box.east - RESOLUTION / 2),
+    }
+    for side, (found, wanted) in sides.items():
+        outward = (found - wanted) * (1 if side in ("north", "east") else -1)
+        pixels = round(abs(outward) / RESOLUTION)
+        if pixels:
+            raise _NotRightError(
+                f"The box {_misses(side, pixels, outward > 0)}: select by label with sel, not by position "
+                "or with a method that rounds outwards."
+            )
+
+
+def _misses(side: str, pixels: int, outward: bool) -> str:
+    unit = ("row" if side in ("north", "south") else "column") + ("s" if pixels > 1 else "")
+    return f"{'reaches too far' if outward else 'stops short'} in the {side} by {pixels} {unit}"
+
+
 def _close(found: float, expected: float, tolerance: float = 1e-9) -> bool:
     return abs(float(found) - expected) <= tolerance * max(1, abs(expected))
 
@@ -257,24 +284,7 @@ def _city_box(answer: xr.DataArray) -> str:
         raise _NotRightError("No rows: y runs from north to south, so the slice must start at the northern latitude.")
     if answer.size == 0:
         raise _NotRightError("No pixels: check that x runs from west to east.")
-    if answer.y[0] < answer.y[-1]:
-        raise _NotRightError("The rows are upside down: keep y falling from north to south.")
-    sides = {
-        "north": (float(answer.y[0]), CITY.north - RESOLUTION / 2),
-        "south": (float(answer.y[-1]), CITY.south + RESOLUTION / 2),
-        "west": (float(answer.x[0]), CITY.west + RESOLUTION / 2),
-        "east": (float(answer.x[-1]), CITY.east - RESOLUTION / 2),
-    }
-    for side, (found, wanted) in sides.items():
-        outward = (found - wanted) * (1 if side in ("north", "east") else -1)
-        pixels = round(abs(outward) / RESOLUTION)
-        if pixels:
-            verb = "reaches too far" if outward > 0 else "stops short"
-            unit = ("row" if side in ("north", "south") else "column") + ("s" if pixels > 1 else "")
-            raise _NotRightError(
-                f"The box {verb} in the {side} by {pixels} {unit}: select by label with sel, not by position "
-                "or with a method that rounds outwards."
-            )
+    _check_sides(answer, CITY)
     if not _is_at(answer, expected, CITY):
         raise _NotRightError("The outer rows and columns are right, but not what lies between: take all, in order.")
     if not np.array_equal(answer.values, expected):
@@ -429,3 +439,286 @@ def _cropland_to_city(answer: int) -> str:
     raise _NotRightError(
         wrong.get(int(answer), f"{int(answer):,} is not it: count pixels that are 244 in 2000 and 250 in 2020.")
     )
+
+
+# Lesson 04: versions
+
+BUSY_PIXEL = (12, 30)
+
+
+def busy_repository(storage: icechunk.Storage) -> icechunk.Repository:
+    """Make a repository with a dozen small edits of ``lulc`` (40, 40), for the exercise that looks for one of them."""
+    edits = {  # message: (rows, columns, class)
+        "Draw the fields": (slice(5, 35), slice(5, 35), 244),
+        "Build the old town": (slice(10, 15), slice(28, 33), 250),
+        "Dig a pond": (slice(30, 34), slice(6, 10), 207),
+        "Give the old town back to the fields": (slice(9, 16), slice(27, 34), 244),
+        "Plant a wood in the west": (slice(0, 40), slice(0, 4), 40),
+        "Let the southern fields lie fallow": (slice(28, 35), slice(5, 35), 10),
+        "Build a road": (slice(20, 21), slice(0, 40), 250),
+        "Build the new town": (slice(11, 18), slice(26, 33), 250),
+        "Plant an orchard": (slice(22, 26), slice(22, 30), 30),
+        "Build houses around the new town": (slice(9, 20), slice(25, 34), 250),
+        "Dry the pond out": (slice(30, 34), slice(6, 10), 100),
+        "Widen the road": (slice(19, 22), slice(0, 40), 250),
+    }
+    repo = icechunk.Repository.create(storage)
+    with repo.transaction("main", message="Make the array") as store:
+        zarr.create_array(store, name="lulc", data=np.full((40, 40), 10, np.uint8), chunks=(40, 40), fill_value=255)
+    for message, (rows, cols, value) in edits.items():
+        with repo.transaction("main", message=message) as store:
+            zarr.open_array(store, path="lulc", mode="r+")[rows, cols] = value
+    return repo
+
+
+@_exercise(
+    "04-1",
+    expects="a commit's message as text",
+    hint="Walk from the newest snapshot to its parents, and open each with readonly_session(snapshot_id=...).",
+)
+def _culprit(answer: str) -> str:
+    repo = busy_repository(icechunk.in_memory_storage())
+    commits = [snapshot for snapshot in repo.ancestry(branch="main") if snapshot.parent_id]
+    value = {}
+    for snapshot in commits:
+        store = repo.readonly_session(snapshot_id=snapshot.id).store
+        value[snapshot.message] = int(zarr.open_array(store, path="lulc", mode="r")[BUSY_PIXEL])
+    messages = list(value)  # newest first
+    changes = [now for now, before in pairwise(messages) if value[now] != value[before]]
+    right = changes[0]
+    answer = answer.strip()
+    if answer not in value:
+        raise _NotRightError(f"{answer!r} is no commit's message there; expected one of those printed above, in full.")
+    if answer == right:
+        path = " -> ".join(str(value[message]) for message in reversed([*changes, messages[-1]]))
+        return f"The pixel went {path}; most commits did not touch it."
+    if answer == messages[0]:
+        raise _NotRightError("This is the newest commit; the pixel was built-up before it, too.")
+    if answer == messages[messages.index(right) + 1]:
+        raise _NotRightError("In this version the pixel was not built-up yet; the commit after it made it so.")
+    if answer in changes and value[answer] == 250:
+        raise _NotRightError("It became built-up then, too, but not for the last time: it was a field again later.")
+    if answer in changes:
+        raise _NotRightError(f"This commit changed the pixel, but to {value[answer]}, not to 250.")
+    raise _NotRightError(
+        f"The pixel is {value[answer]} after this commit and was {value[answer]} before it: look for the commit "
+        "whose parent has another value."
+    )
+
+
+@_exercise(
+    "04-2",
+    expects="a tag's name and a list of years",
+    hint="Find the snapshot in repo.ancestry by its message, create_tag with its id, then readonly_session(tag=...).",
+)
+def _release(repo: icechunk.Repository, tag: str, years: list[int]) -> str:
+    expected = [2000, 2005, 2010, 2015]
+    if tag not in repo.list_tags():
+        branch = " It is a branch, which would move on with the next commit." if tag in repo.list_branches() else ""
+        raise _NotRightError(f"There is no tag {tag!r}; the repository has {sorted(repo.list_tags())}.{branch}")
+    store = repo.readonly_session(tag=tag).store
+    try:
+        group = zarr.open_group(store, mode="r")
+        found = group["year"][:].tolist()
+    except (GroupNotFoundError, KeyError):
+        found = []
+    if found != expected:
+        raise _NotRightError(
+            f"The tag {tag!r} leads to a version with the years {found}; the paper used {expected}. "
+            "Tags cannot be moved, so take another name."
+        )
+    for k, year in enumerate(expected):
+        if not np.array_equal(group["lulc"][k], _read(year, TEACHING_WINDOW)):
+            raise _NotRightError(f"The years are right, but {year} is not what the tile holds.")
+    years = [int(year) for year in np.asarray(years).ravel()]
+    if years == [*expected, 2020]:
+        raise _NotRightError("The tag is right. These are the years of main; read through the tag instead.")
+    if years != expected:
+        raise _NotRightError(f"The tag is right. Through it one finds four years, not {years}.")
+    return "Whatever main becomes, this name stands for those four years."
+
+
+@_exercise(
+    "04-3",
+    expects="the name of a branch",
+    hint="A solver chooses whole chunks. What if Ben began again, from the branch as it is now?",
+)
+def _settled(repo: icechunk.Repository, branch: str) -> str:
+    if not isinstance(branch, str):
+        raise _NotRightError(f"Expected the name of a branch as text, found {type(branch).__name__}.")
+    if branch not in repo.list_branches():
+        raise _NotRightError(f"There is no branch {branch!r}; set the name that you gave to same_chunk.")
+    if branch == "main":
+        raise _NotRightError("Leave main as it is, and work on the branch that same_chunk makes.")
+    session = repo.readonly_session(branch)
+    found = zarr.open_array(session.store, path="lulc", mode="r")[4]
+    messages = [snapshot.message for snapshot in repo.ancestry(branch=branch)]
+    tile = _read(2020, TEACHING_WINDOW)
+    anna, ben = np.s_[0:100, 0:100], np.s_[400:500, 0:100]
+    hers, his = bool((found[anna] == 244).all()), bool((found[ben] == 250).all())
+    if not messages[0].startswith(("Anna", "Ben")):
+        raise _NotRightError("This branch is none that same_chunk made: its newest commit is neither Anna's nor Ben's.")
+    if hers and not his:
+        if messages[0].startswith("Ben"):
+            raise _NotRightError("Ben's commit is there, his houses are not: the solver took Anna's chunk ('theirs').")
+        raise _NotRightError("Anna's cropland is there; Ben's houses (rows 400 to 499) are not on the branch yet.")
+    if his and not hers:
+        raise _NotRightError("Ben's houses are there, but they took Anna's cropland with them ('ours').")
+    if not his and not hers:
+        raise _NotRightError("Neither edit is there: rows 0 to 99 should be 244, rows 400 to 499 should be 250.")
+    others = np.ones(tile.shape, bool)
+    others[anna] = others[ben] = False
+    if not np.array_equal(found[others], tile[others]):
+        raise _NotRightError("Both edits are there, but other pixels of 2020 changed, too.")
+    if not any(message.startswith("Anna") for message in messages):
+        raise _NotRightError("Both edits are there, but Anna's commit is gone: nobody's history should be rewritten.")
+    if not messages[0].startswith("Ben"):
+        raise _NotRightError("Both edits are there; let Ben's be a commit of his own (a message that begins with Ben).")
+    return "Begin again from the new tip: the second edit sees the first. This is what cube.write_region does."
+
+
+# Lesson 05: a patch
+
+PATCH_CLASS, PATCH_YEAR = 10, 2020
+
+
+@_exercise(
+    "05-1",
+    expects="a DataArray (y, x) of uint8",
+    hint="Select year, y and x with sel (y from north to south), copy, then set all values. Watch the data type.",
+)
+def _patch(answer: xr.DataArray) -> str:
+    if not isinstance(answer, xr.DataArray):
+        raise _NotRightError(f"Expected the patch as an xarray.DataArray, found {type(answer).__name__}.")
+    if answer.sizes.get("year", 1) > 1:
+        raise _NotRightError(f"The patch has {answer.sizes['year']} years: only {PATCH_YEAR} is wrong, so select it.")
+    if "year" in answer.coords and int(answer.year.item()) != PATCH_YEAR:
+        raise _NotRightError(f"This is the year {int(answer.year.item())}; the defect is in {PATCH_YEAR}.")
+    flat = answer.squeeze("year") if "year" in answer.dims else answer
+    flat = _as_class_codes(flat, "the patch")
+    if flat.dims == ("x", "y"):
+        raise _NotRightError("The axes are exchanged: expected dimensions (y, x).")
+    if flat.dims != ("y", "x") or not {"y", "x"} <= set(flat.coords):
+        raise _NotRightError(f"Expected the dimensions (y, x) with their coordinates, found {answer.dims}.")
+    if flat.size == 0:
+        raise _NotRightError("No pixels: y runs from north to south, so its slice must start at the northern latitude.")
+    _check_sides(flat, DEFECT_BOX)
+    expected = np.full((1000, 400), PATCH_CLASS, np.uint8)
+    if not _is_at(flat, expected, DEFECT_BOX):
+        raise _NotRightError("The outer rows and columns are right, but not what lies between: take all, in order.")
+    wrong = int((flat.values != PATCH_CLASS).sum())
+    if wrong:
+        raise _NotRightError(
+            f"{wrong:,} of the {flat.size:,} pixels are not {PATCH_CLASS}: set every pixel of the box."
+        )
+    return f"{flat.size:,} pixels of class {PATCH_CLASS}, where they belong."
+
+
+def _check_patched(store: icechunk.IcechunkStore) -> None:
+    """Compare all years of a store with the tiles and the patch, and name the first difference that explains it."""
+    array = zarr.open_array(store, path="lulc", mode="r")
+    if array.dtype != np.uint8:
+        raise _NotRightError(
+            f"lulc has become {array.dtype}: the array was written anew. Class codes stay uint8; write only the region."
+        )
+    if array.shape != (len(YEARS), 2000, 4000):
+        raise _NotRightError(f"lulc has the shape {array.shape} now, expected (5, 2000, 4000): change values only.")
+    found = array[:]
+    before = np.stack([_read(year, TEACHING_WINDOW) for year in YEARS])
+    box = np.s_[0:1000, 0:400]  # of the window's rows and columns
+    changed = found != before
+    if not changed.any():
+        raise _NotRightError("Nothing was written: the cube is as it was.")
+    years = [year for year, layer in zip(YEARS, changed, strict=True) if layer.any()]
+    if years == list(YEARS):
+        raise _NotRightError(f"All years were changed; only {PATCH_YEAR} is wrong.")
+    others = [year for year in years if year != PATCH_YEAR]
+    if others:
+        raise _NotRightError(f"The year {others[0]} was changed; the defect is in {PATCH_YEAR}.")
+    now = found[-1]
+    outside = changed[-1].copy()
+    outside[box] = False
+    missing = now[box] != PATCH_CLASS
+    if not changed[-1][box].any() and not outside[:1000].any():
+        raise _NotRightError("The rows are upside down: this is the south of the window; row 0 is its northernmost.")
+    if not outside.any() and not missing.any():
+        return
+    written = np.unique(now[box])
+    if written.size == 1 and not outside.any():
+        raise _NotRightError(f"The box is {written[0]} now; the experts say {PATCH_CLASS}.")
+    if not outside.any():
+        _check_edges(missing)
+    if not missing.any():
+        rows, cols = np.nonzero(outside)
+        if rows.max() < 1000 and (now[:1000, : cols.max() + 1] == PATCH_CLASS).all():
+            raise _NotRightError(f"The box {_misses('east', int(cols.max()) - 399, True)}.")
+        if cols.max() < 400 and (now[: rows.max() + 1, :400] == PATCH_CLASS).all():
+            raise _NotRightError(f"The box {_misses('south', int(rows.max()) - 999, True)}.")
+    raise _NotRightError(
+        f"{int(outside.sum()):,} pixels outside the box were changed, and {int(missing.sum()):,} inside it are not "
+        f"{PATCH_CLASS}."
+    )
+
+
+def _check_edges(missing: np.ndarray) -> None:
+    """Name the side at which whole rows or columns of the box were left out."""
+    rows, cols = np.flatnonzero(missing.any(axis=1)), np.flatnonzero(missing.any(axis=0))
+    height, width = missing.shape
+    left_out = {
+        "north": (rows, int(rows.max()) + 1),
+        "south": (rows, height - int(rows.min())),
+        "west": (cols, int(cols.max()) + 1),
+        "east": (cols, width - int(cols.min())),
+    }
+    side, (_, pixels) = min(left_out.items(), key=lambda item: item[1][1])
+    if pixels < 50:
+        raise _NotRightError(f"The box {_misses(side, pixels, False)}.")
+    for n in range(1, 50):
+        if not missing[n:-n, n:-n].any():
+            raise _NotRightError(f"The box stops short on more than one side, by up to {n} pixels.")
+
+
+def _check_chunks(changes: icechunk.Diff) -> None:
+    rewritten = sorted(changes.new_arrays | changes.deleted_arrays | changes.updated_arrays)
+    chunks = [chunk for chunks in changes.updated_chunks.values() for chunk in chunks]
+    if rewritten or len(chunks) > 2:
+        what = f"{len(chunks)} chunks were written" + (f", and {', '.join(rewritten)} made anew" if rewritten else "")
+        raise _NotRightError(
+            f"The values are right, but {what}: the box overlaps two chunks. Write the region, not the whole array."
+        )
+
+
+@_exercise(
+    "05-2",
+    expects="a writable session of main, with the region written",
+    hint="to_icechunk(..., region='auto') needs the year as an axis and no spatial_ref; or use zarr and positions.",
+)
+def _region(session: icechunk.Session) -> str:
+    if not isinstance(session, icechunk.Session):
+        raise _NotRightError(f"Expected a session, found {type(session).__name__}: repo.writable_session('main').")
+    if session.read_only:
+        raise _NotRightError("This session is read-only, or was committed already. Open a writable one; commit later.")
+    if session.branch != "main":
+        raise _NotRightError(f"This session would commit to the branch {session.branch!r}; expected 'main'.")
+    _check_patched(session.store)
+    _check_chunks(session.status())
+    return "Two chunks changed, and only this session knows it."
+
+
+@_exercise(
+    "05-3",
+    expects="the repository and the id of the new snapshot",
+    hint="session.commit(...) returns the id. To start again: repo.reset_branch('main', v1).",
+)
+def _patched(repo: icechunk.Repository, snapshot: str) -> str:
+    release, tip = repo.lookup_tag("v1.0"), repo.lookup_branch("main")
+    if tip == release:
+        for branch in sorted(repo.list_branches() - {"main"}):
+            if snapshot == repo.lookup_branch(branch) != release:
+                raise _NotRightError(f"This commit is on the branch {branch!r}; main is as it was.")
+        raise _NotRightError("Nothing was committed: main is still at v1.0. What a session holds is lost with it.")
+    _check_patched(repo.readonly_session("main").store)
+    _check_chunks(repo.diff(from_tag="v1.0", to_branch="main"))
+    if snapshot != tip:
+        raise _NotRightError(f"The cube is right. But main points at {tip}, and you say {snapshot!r}.")
+    return "All five years are what they should be, and the history says who changed what."

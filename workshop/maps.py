@@ -3,9 +3,11 @@
 Colours come from ``legend.py``. The leafmap and hvPlot calls themselves stand in the lessons.
 """
 
+import re
 import socket
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, TimeoutError
+from html import escape
 from math import cos, radians
 from pathlib import Path
 from types import SimpleNamespace
@@ -74,6 +76,22 @@ def show(figure: Figure, alt: str) -> None:
     """Show a figure in the notebook with a text that says what it shows, for those who cannot see it."""
     display(figure, metadata={"image/png": {"alt": alt}})
     close(figure)
+
+
+def show_history(repo: Any, alt: str) -> None:
+    """Show the graph of an Icechunk repository's history, in letters that can be read on white.
+
+    Parameters
+    ----------
+    repo : icechunk.Repository
+        The repository; its own drawing is used.
+    alt : str
+        What the graph shows, for those who cannot see it.
+    """
+    drawing = repo.ancestry_graph()._repr_svg_()
+    drawing = re.sub(r'(<t(?:ext|span)\b[^>]*fill=")#\w+', r"\g<1>#333", drawing)
+    drawing = drawing.replace("<svg ", f'<svg role="img" aria-label="{escape(alt)}" ', 1)
+    display({"image/svg+xml": drawing, "text/plain": alt}, raw=True)
 
 
 def legend_table() -> HTML:
