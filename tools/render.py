@@ -3,7 +3,9 @@
 What only a live kernel can show (widgets, interactive plots) is left out; its text stands in for it.
 """
 
+import os
 import sys
+import tempfile
 from pathlib import Path
 
 import nbformat
@@ -62,6 +64,8 @@ if __name__ == "__main__":
     paths = [Path(arg) for arg in sys.argv[1:]] or sorted(ROOT.glob("notebooks/*.ipynb")) + sorted(
         ROOT.glob("solutions/*.ipynb")
     )
-    for path in paths:
-        render(path)
-        print(path.resolve().relative_to(ROOT))
+    # nbclient kills its kernels, which leaves their scratch folders behind
+    with tempfile.TemporaryDirectory() as os.environ["TMPDIR"]:
+        for path in paths:
+            render(path)
+            print(path.resolve().relative_to(ROOT))

@@ -81,6 +81,8 @@ def show(figure: Figure, alt: str) -> None:
 def show_history(repo: Any, alt: str) -> None:
     """Show the graph of an Icechunk repository's history, in letters that can be read on white.
 
+    Where pictures cannot be shown, the graph comes as text.
+
     Parameters
     ----------
     repo : icechunk.Repository
@@ -91,7 +93,7 @@ def show_history(repo: Any, alt: str) -> None:
     drawing = repo.ancestry_graph()._repr_svg_()
     drawing = re.sub(r'(<t(?:ext|span)\b[^>]*fill=")#\w+', r"\g<1>#333", drawing)
     drawing = drawing.replace("<svg ", f'<svg role="img" aria-label="{escape(alt)}" ', 1)
-    display({"image/svg+xml": drawing, "text/plain": alt}, raw=True)
+    display({"image/svg+xml": drawing, "text/plain": str(repo.ancestry_graph(plain=True))}, raw=True)
 
 
 def legend_table() -> HTML:
