@@ -6,9 +6,11 @@ import subprocess
 import sys
 import textwrap
 
+import h5py
 import numpy as np
 import pytest
 import rasterio
+import xarray as xr
 from rasterio.windows import Window
 
 from workshop import legend, sample, tiles
@@ -178,3 +180,33 @@ def test_the_defect_fills_its_box_in_2020_and_nothing_else(windows):
     for year in (2000, 2005, 2010, 2015):
         assert not (windows[year] >= 254).any()
         np.testing.assert_array_equal(np.isin(windows[year][rows, cols], np.arange(2, 25)), True)
+
+
+@pytest.fixture(scope="module")
+def air_file(tmp_path_factory):
+    return sample.write_air(tmp_path_factory.mktemp("air") / "air.nc")
+
+
+def test_the_air_file_has_the_shape_and_encoding_of_the_tutorials(air_file):
+    with h5py.File(air_file) as file:
+        air = file["air"]
+        assert (air.shape, air.dtype.str, air.chunks, air.compression) == ((2920, 25, 53), ">i2", None, None)
+        assert air.attrs["scale_factor"] == 0.01 and "_FillValue" not in air.attrs
+        assert (file["lat"][0], file["lat"][-1], file["lon"][0], file["lon"][-1]) == (75, 15, 200, 330)
+        assert "SYNTHETIC" in file.attrs["title"]
+        kelvin = air[:] * 0.01
+    with xr.open_dataset(air_file, engine="h5netcdf") as data:
+        assert (str(data.time.values[0])[:16], str(data.time.values[-1])[:16]) == (
+            "2013-01-01T00:00",
+            "2014-12-31T18:00",
+        )
+    assert 220 < kelvin.min() < kelvin.max() < 330
+    july, january = (kelvin[slice(start, start + 100), 12].mean() for start in (740, 20))
+    assert july > january + 10  # summer in the north
+
+
+def test_the_air_file_is_the_same_when_written_again(air_file, tmp_path):
+    assert sample.write_air(tmp_path / "again.nc").read_bytes() == air_file.read_bytes()
+    with h5py.File(air_file) as file:
+        digest = hashlib.sha256(file["air"][:].tobytes()).hexdigest()
+    assert digest == "470273e30dc3640f08c70e36699be1b577d891bb33e5f6b3d23a9aa56ae0a06b"

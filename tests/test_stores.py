@@ -179,6 +179,24 @@ def test_a_served_folder_answers_ranges_and_counts(folder):
         assert server.requests == []
 
 
+def test_a_served_folder_keeps_the_promise_of_if_unmodified_since(folder):
+    os.utime(folder / "letters.txt", (1_700_000_000,) * 2)  # Tue, 14 Nov 2023 22:13:20 GMT
+    with servers.serve_folder(folder) as server:
+        since = {"If-Unmodified-Since": "Tue, 14 Nov 2023 22:13:20 GMT"}
+        assert get(f"{server.url}/letters.txt", Range="bytes=2-4", **since) == (206, b"cde")
+        since = {"If-Unmodified-Since": "Tue, 14 Nov 2023 22:13:19 GMT"}
+        with pytest.raises(urllib.error.HTTPError, match="412"):
+            get(f"{server.url}/letters.txt", Range="bytes=2-4", **since)
+
+
+def test_a_counted_bucket_counts_its_own_requests():
+    bucket, server = stores.counted_bucket()
+    with server:
+        server.reset()
+        bucket.obstore("a").put("b", b"cde")
+        assert [(r.method, r.path, r.status) for r in server.requests] == [("PUT", "/workshop/counted/a/b", 200)]
+
+
 def test_a_served_folder_keeps_to_itself(folder):
     (folder / "inside").mkdir()
     with servers.serve_folder(folder / "inside") as server, pytest.raises(urllib.error.HTTPError, match="404"):

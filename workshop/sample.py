@@ -1,4 +1,4 @@
-"""Writes the sample world: synthetic tiles with the exact shape of GLAD's.
+"""Writes the sample world: synthetic tiles with the exact shape of GLAD's, and a small netCDF.
 
 Run ``python -m workshop.sample`` to write the tiles the lessons need. Where tiles are read is ``tiles.py``'s job.
 
@@ -13,7 +13,9 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import rasterio
+import xarray as xr
 from rasterio.transform import from_origin
 from rasterio.windows import Window
 from tqdm import tqdm
@@ -315,6 +317,53 @@ def ensure_tiles(names: tuple[str, ...] = (SAMPLE_TILE,), years: tuple[int, ...]
     total = len(wanted) * TILE_SIZE
     with tqdm(total=total, desc="writing the sample world", unit=" rows") as bar, ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda job: write_tile(*job, DATA, bar), wanted))
+
+
+def _wave(phase: np.ndarray) -> np.ndarray:
+    """Return a wave of period 1 made of parabolas: 0 at 0, 1 at a quarter, -1 at three quarters."""
+    half = phase % 1 * 2
+    rising = half % 1 * (1 - half % 1) * 4
+    return np.where(half < 1, rising, -rising)
+
+
+def write_air(path: str | Path, first_year: int = 2013, last_year: int = 2014) -> Path:
+    """Write a netCDF of the shape and encoding of xarray's tutorial file ``air_temperature``; its values are synthetic.
+
+    Two years give ``air (time 2920, lat 25, lon 53)``: every six hours, 75 to 15 degrees north, 200 to 330 degrees
+    east, each 2.5 degrees. Kelvin times 100 as big-endian int16, not compressed, in one piece.
+
+    Parameters
+    ----------
+    path : str or Path
+        File to write; the same years give the same bytes.
+    first_year, last_year : int
+        The first and the last whole year.
+
+    Returns
+    -------
+    pathlib.Path
+        The file's path.
+    """
+    times = pd.date_range(f"{first_year}-01-01", f"{last_year}-12-31T18", freq="6h")
+    lat, lon = np.arange(75, 14, -2.5), np.arange(200, 331, 2.5)
+    step = (times - pd.Timestamp("1970-01-01")) // pd.Timedelta("6h")
+    summer = _wave((times.day_of_year.to_numpy() - 105) / 365.25)  # highest in the middle of July
+    noon = _wave((times.hour.to_numpy()[:, None] + lon / 15) / 24 - 0.375)  # highest at three in the afternoon
+    weather = _noise(step.to_numpy(), np.arange(lon.size), 12, 21)[:, None, :].astype(float)
+    weather = weather + _noise(step.to_numpy(), np.arange(lat.size), 7, 22)[:, :, None] - 1
+    kelvin = 300 - (lat - 15)[:, None] * 0.55 + summer[:, None, None] * (2 + (lat - 15)[:, None] * 0.28)
+    kelvin = kelvin + 3 * noon[:, None, :] + 9 * weather
+    dataset = xr.Dataset(
+        {"air": (("time", "lat", "lon"), np.round(kelvin * 100).astype(">i2"), {"scale_factor": 0.01, "units": "K"})},
+        coords={"time": times, "lat": lat.astype(np.float32), "lon": lon.astype(np.float32)},
+        attrs={"title": "SYNTHETIC air temperature of the shape of xarray's tutorial file, not observed"},
+    )
+    dataset["air"].attrs["long_name"] = "air temperature"
+    plain = {"_FillValue": None}
+    encoding = {"air": plain | {"contiguous": True}, "lat": plain, "lon": plain}
+    encoding["time"] = plain | {"units": "hours since 1800-01-01", "dtype": "float32"}
+    dataset.to_netcdf(path, engine="h5netcdf", encoding=encoding)
+    return Path(path)
 
 
 if __name__ == "__main__":

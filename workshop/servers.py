@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, PreconditionFailed
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.utils import send_from_directory
 from werkzeug.wrappers import Request, Response
@@ -126,8 +126,13 @@ class _QuietHandler(WSGIRequestHandler):
 
 def _folder_app(folder: str) -> Callable:
     def app(environ: dict, start_response: Callable) -> Iterable[bytes]:
+        request = Request(environ)
         try:
-            response = send_from_directory(folder, Request(environ).path.lstrip("/"), environ)
+            response = send_from_directory(folder, request.path.lstrip("/"), environ)
+            # RFC 9110, 13.1.4, which Werkzeug leaves out: Icechunk asks so whether a referenced file was replaced
+            asked = request.if_unmodified_since
+            if asked and response.last_modified and response.last_modified > asked:
+                raise PreconditionFailed
         except HTTPException as error:
             response = error.get_response(environ)
         return response(environ, start_response)

@@ -94,6 +94,27 @@ class Bucket:
         """Return a Zarr store rooted at ``path`` below the prefix."""
         return zarr.storage.ObjectStore(self.obstore(path), read_only=read_only)
 
+    def containers(self, path: str) -> tuple[icechunk.RepositoryConfig, dict]:
+        """Return what lets an Icechunk repository refer to files below ``path``, and whoever opens it read them.
+
+        Returns
+        -------
+        config : icechunk.RepositoryConfig
+            With one virtual chunk container, ``s3://{name}/{prefix}/{path}/``. For creating a repository.
+        authorization : dict
+            For ``authorize_virtual_chunk_access``, on creating and on every opening.
+        """
+        url = f"s3://{self.name}/{self._key(path)}/"
+        store = icechunk.s3_store(
+            region=self.region,
+            endpoint_url=self.endpoint_url,
+            allow_http=self.endpoint_url is not None,
+            force_path_style=self.endpoint_url is not None,
+        )
+        config = icechunk.RepositoryConfig.default()
+        config.set_virtual_chunk_container(icechunk.VirtualChunkContainer(url, store))
+        return config, icechunk.containers_credentials({url: icechunk.s3_credentials(**self._credentials())})
+
     def icechunk(self, path: str) -> icechunk.Storage:
         """Return Icechunk storage rooted at ``path`` below the prefix."""
         return icechunk.s3_storage(
@@ -165,6 +186,17 @@ def open_bucket(url: str | None = None) -> Bucket:
         secret_access_key=frozen.secret_key,
         session_token=frozen.token,
     )
+
+
+def counted_bucket() -> tuple[Bucket, LoopbackServer]:
+    """Return an empty bucket on this machine, and its server, which counts requests; for measuring.
+
+    The server stops with :meth:`~workshop.servers.LoopbackServer.close`, or with the kernel.
+    """
+    server = serve_s3()
+    bucket = Bucket(LOCAL_BUCKET, "counted", LOCAL_REGION, server.url, "local", "local")
+    bucket.client().create_bucket(Bucket=LOCAL_BUCKET)
+    return bucket, server
 
 
 def http_store(url: str) -> obstore.store.HTTPStore:

@@ -113,7 +113,7 @@ def tiles_root(root: str | Path | None = None) -> str:
         When the root is a URL of another kind than http or https.
     """
     chosen = str(root or os.environ.get(ROOT_SETTING) or DATA)
-    if _is_url(chosen):
+    if is_url(chosen):
         return chosen.rstrip("/")
     if "://" in chosen:
         raise TileError(f"{chosen}: expected a folder or an http(s) URL as the root of the tiles")
@@ -121,7 +121,8 @@ def tiles_root(root: str | Path | None = None) -> str:
     return str(folder if root else DATA.parent / folder)
 
 
-def _is_url(path: str) -> bool:
+def is_url(path: str) -> bool:
+    """Whether a root or a tile is on a web server rather than in a folder."""
     return re.match(r"https?://[^/]", path) is not None
 
 
@@ -141,7 +142,7 @@ def tile_path(name: str, year: int, root: str | Path | None = None) -> str:
 
 def tile_source(name: str, year: int, root: str | Path | None = None) -> str:
     """Return what to note as a tile's origin: its URL, or its path below the root, which concerns nobody else."""
-    return tile_path(name, year, root) if _is_url(tiles_root(root)) else f"{int(year)}/{name}.tif"
+    return tile_path(name, year, root) if is_url(tiles_root(root)) else f"{int(year)}/{name}.tif"
 
 
 def open_tile(name: str, year: int, root: str | Path | None = None, chunks: dict | None = None) -> xr.DataArray:
@@ -202,7 +203,7 @@ def check_tile(path: str, name: str, year: int) -> str:
         See :func:`open_tile`.
     """
     label = f"{name} ({year})"
-    size = _remote_size(path, label) if _is_url(path) else _local_size(path, label)
+    size = _remote_size(path, label) if is_url(path) else _local_size(path, label)
     try:
         with rasterio.open(path) as src:
             _validate(src, name, label, size)

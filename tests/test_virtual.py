@@ -1,0 +1,321 @@
+"""Virtual tiles: equal to GDAL through references, and refused where a reference cannot express the file."""
+
+import os
+import struct
+import time
+
+import icechunk
+import numpy as np
+import pytest
+import rasterio
+import xarray as xr
+import zarr
+from obspec_utils.registry import ObjectStoreRegistry
+from obstore.store import LocalStore
+from rasterio.transform import from_origin
+from rasterio.windows import Window
+from virtualizarr import open_virtual_dataset
+from virtualizarr.parsers import HDFParser
+
+from workshop import cube, legend, sample, stores, tiles, virtual
+from workshop.servers import serve_folder
+
+TILE = "50N_120W"
+SIZE = 400  # pixels along a side of the small tiles, which cover ten degrees like the big ones
+
+
+def write_small(root, year=2000, height=SIZE, pixels=None, **profile):
+    """Write a small tile with GDAL and return its path."""
+    path = root / str(year) / f"{TILE}.tif"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if pixels is None:
+        pixels = np.random.default_rng(year).choice([0, 1, 10, 38, 207, 244, 250, 255], (height, SIZE)).astype(np.uint8)
+    kind = {
+        "driver": "GTiff",
+        "count": 1,
+        "dtype": "uint8",
+        "crs": "EPSG:4326",
+        "transform": from_origin(-120, 50, 10 / SIZE, 10 / height),
+        "compress": "LZW",
+        "blockysize": 1,
+        "photometric": "palette",
+    }
+    with rasterio.open(path, "w", width=SIZE, height=height, **(kind | profile)) as dst:
+        dst.write(pixels, 1)
+        if (kind | profile)["photometric"] == "palette":
+            dst.write_colormap(1, legend.palette())
+    return path
+
+
+def with_gdal(path, window=None):
+    with rasterio.open(path) as src:
+        return src.read(1, window=window)
+
+
+def repository(dataset, root, storage):
+    config, allowed = virtual.containers(root)
+    repo = icechunk.Repository.create(storage, config, authorize_virtual_chunk_access=allowed)
+    session = repo.writable_session("main")
+    dataset.vz.to_icechunk(session.store)
+    session.commit("References")
+    return repo
+
+
+def through_references(root, *years):
+    dataset = virtual.combine(virtual.open_virtual_tile(TILE, year, root) for year in years)
+    return cube.read(repository(dataset, root, stores.open_bucket().icechunk("virtual")))
+
+
+def lzw(row, end=b""):
+    """Return a row as TIFF's LZW without end-of-information code: literals only, 9 bits each, cleared in time."""
+    codes = [code for k in range(0, len(row), 200) for code in (256, *row[k : k + 200].tolist())]
+    bits = "".join(f"{code:09b}" for code in codes)
+    bits += "0" * (-len(bits) % 8)
+    return int(bits, 2).to_bytes(len(bits) // 8, "big") + end
+
+
+def replace_strips(path, strips):
+    """Append the strips to a TIFF and make its directory point at them."""
+    data = bytearray(path.read_bytes())
+    assert data[:4] == b"II*\0"
+    (directory,) = struct.unpack_from("<I", data, 4)
+    (entries,) = struct.unpack_from("<H", data, directory)
+    starts = [len(data) + sum(map(len, strips[:k])) for k in range(len(strips))]
+    data += b"".join(strips)
+    for k in range(entries):
+        tag, kind, count, where = struct.unpack_from("<HHII", data, directory + 2 + 12 * k)
+        if tag in (273, 279):  # StripOffsets, StripByteCounts
+            assert count == len(strips)
+            values = starts if tag == 273 else [len(strip) for strip in strips]
+            struct.pack_into(f"<{count}{'H' if kind == 3 else 'I'}", data, where, *values)
+    path.write_bytes(data)
+
+
+def test_five_years_of_the_sample_tile_are_what_gdal_reads(tmp_path):
+    dataset = virtual.combine(virtual.open_virtual_tile(TILE, year) for year in tiles.YEARS)
+    assert dataset.vz.nrefs() == 5 * tiles.TILE_SIZE
+    repo = repository(dataset, None, icechunk.local_filesystem_storage(str(tmp_path)))
+    size = sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file())
+    assert size < 5e6  # bytes, for 8 GB of pixels
+    lulc = cube.read(repo)
+    assert lulc.year.values.tolist() == list(tiles.YEARS)
+    assert lulc.rio.crs == "EPSG:4326"
+    box = tiles.select_box(lulc, tiles.DEFECT_BOX)
+    for year in tiles.YEARS:
+        expected = with_gdal(tiles.tile_path(TILE, year), Window(30_000, 36_000, 400, 1000))
+        assert np.array_equal(box.sel(year=year).values, expected)
+    like = tiles.open_tile(TILE, 2000)
+    assert np.array_equal(lulc.x, like.x) and np.array_equal(lulc.y, like.y)
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        {},
+        {"photometric": "minisblack"},
+        {"predictor": 2},
+        {"compress": "DEFLATE"},
+        {"compress": "DEFLATE", "predictor": 2},
+        {"compress": "ZSTD"},
+        {"compress": "PACKBITS"},
+        {"compress": "NONE"},
+        {"blockysize": 8},
+        {"blockysize": SIZE},
+        {"tiled": True, "blockxsize": 80, "blockysize": 80},
+        {"BIGTIFF": "YES"},
+        {"ENDIANNESS": "BIG"},
+        {"nodata": 255},
+        {"nodata": 0},
+    ],
+    ids=str,
+)
+def test_other_layouts_are_read_right(tmp_path, profile):
+    path = write_small(tmp_path, **profile)
+    lulc = through_references(tmp_path, 2000)
+    assert lulc.dtype == np.uint8
+    assert np.array_equal(lulc.values[0], with_gdal(path))
+
+
+@pytest.mark.parametrize("padding", [b"", b"\0", b"\0\0\0"], ids=len)
+def test_lzw_without_end_of_information_is_read_right(tmp_path, padding):
+    pixels = np.random.default_rng(1).integers(0, 256, (SIZE, SIZE)).astype(np.uint8)
+    path = write_small(tmp_path, pixels=pixels)
+    replace_strips(path, [lzw(row, padding) for row in pixels])
+    assert np.array_equal(with_gdal(path), pixels)
+    assert np.array_equal(through_references(tmp_path, 2000).values[0], pixels)
+
+
+def test_upstream_still_takes_padding_for_pixels(tmp_path):
+    """When this fails, virtual-tiff reads such tiles itself, and ``StripLZW`` can go."""
+    pixels = np.random.default_rng(1).integers(0, 256, (SIZE, SIZE)).astype(np.uint8)
+    path = write_small(tmp_path, pixels=pixels)
+    replace_strips(path, [lzw(row, b"\0\0\0") for row in pixels])
+    with (
+        zarr.config.set({"codecs.imagecodecs_lzw": "virtual_tiff.imagecodecs.LZWCodec"}),
+        pytest.raises(ValueError, match="reshape"),
+    ):
+        _ = through_references(tmp_path, 2000).values
+
+
+def test_a_strip_that_is_too_short_is_refused(tmp_path):
+    pixels = np.full((SIZE, SIZE), 10, np.uint8)
+    path = write_small(tmp_path, pixels=pixels)
+    replace_strips(path, [lzw(row) for row in pixels[:-1]] + [lzw(pixels[-1, :100])])
+    lulc = through_references(tmp_path, 2000)
+    with pytest.raises(virtual.VirtualError, match="expected an LZW strip of 400 bytes, found 100"):
+        _ = lulc.values
+
+
+def test_sparse_strips_are_refused(tmp_path):
+    pixels = np.full((SIZE, SIZE), 10, np.uint8)
+    pixels[100:200] = 0
+    write_small(tmp_path, pixels=pixels, SPARSE_OK="TRUE")
+    with pytest.raises(virtual.VirtualError, match=r"none of them empty .*zero-length.*; rewrite the tile"):
+        virtual.open_virtual_tile(TILE, 2000, tmp_path)
+
+
+def test_a_height_that_does_not_divide_is_refused(tmp_path):
+    write_small(tmp_path, blockysize=7)
+    with pytest.raises(virtual.VirtualError, match=r"one size.*evenly divisible.*; rewrite the tile"):
+        virtual.open_virtual_tile(TILE, 2000, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("profile", "message"),
+    [
+        ({"compress": "DEFLATE"}, "2005: expected the codecs bytes > imagecodecs_lzw as in 2000, found bytes > .*zlib"),
+        ({"predictor": 2}, "2005: expected the codecs .*found .*HorizontalDelta"),
+        ({"blockysize": 8}, r"2005: expected strips or tiles of \(1, 1, 400\) as in 2000, found \(1, 8, 400\)"),
+        ({"height": SIZE * 2}, r"2005: expected the shape \(1, 400, 400\) as in 2000, found \(1, 800, 400\)"),
+    ],
+    ids=str,
+)
+def test_years_of_different_layout_are_not_combined(tmp_path, profile, message):
+    write_small(tmp_path, 2000)
+    write_small(tmp_path, 2005, **profile)
+    with pytest.raises(virtual.VirtualError, match=message + ".*; one array has one layout: rewrite"):
+        through_references(tmp_path, 2000, 2005)
+
+
+def test_tiles_of_different_places_are_not_combined(tmp_path):
+    west = write_small(tmp_path, 2000)
+    with rasterio.open(west) as src:
+        profile, pixels = src.profile, src.read()
+    (tmp_path / "2005").mkdir()
+    with rasterio.open(
+        tmp_path / "2005" / "50N_110W.tif",
+        "w",
+        **{**profile, "transform": from_origin(-110, 50, 10 / SIZE, 10 / SIZE)},
+    ) as dst:
+        dst.write(pixels)
+    layers = [
+        virtual.open_virtual_tile(TILE, 2000, tmp_path),
+        virtual.open_virtual_tile("50N_110W", 2005, tmp_path),
+    ]
+    with pytest.raises(virtual.VirtualError, match="expected tiles of one place"):
+        virtual.combine(layers)
+
+
+def test_the_real_glad_tile_is_what_gdal_reads(glad_tile):
+    root = glad_tile.parent.parent
+    layer = virtual.combine([virtual.open_virtual_tile("40N_080W", 2000, root)])
+    lulc = cube.read(repository(layer, root, stores.open_bucket().icechunk("virtual")))
+    assert np.array_equal(lulc.values[0], with_gdal(glad_tile))
+    assert lulc.rio.crs == "EPSG:4326"
+
+
+def air(folder, year, name="air", scale_factor=0.01, **encoding):
+    """Write a year of air temperature, perhaps in another encoding, and open it as references."""
+    year = sample.write_air(folder / f"{name}.nc", year, year)
+    if encoding or scale_factor != 0.01:
+        with xr.open_dataset(year, engine="h5netcdf", mask_and_scale=False) as packed:
+            other = packed.load()
+        other["air"].encoding = {}
+        other["air"].attrs["scale_factor"] = scale_factor
+        other.to_netcdf(year, engine="h5netcdf", encoding={"air": {"dtype": ">i2"} | encoding})
+    return open_virtual_dataset(
+        year.as_uri(),
+        registry=ObjectStoreRegistry({"file://": LocalStore()}),
+        parser=HDFParser(),
+        loadable_variables=["time", "lat", "lon"],
+    )
+
+
+JOIN = {"dim": "time", "coords": "minimal", "compat": "equals"}
+
+
+def test_libraries_still_join_files_of_another_scale(tmp_path):
+    """Lesson 06 warns of this; when it fails, the libraries notice by themselves."""
+    first, other = air(tmp_path, 2013), air(tmp_path, 2014, "other", scale_factor=0.02)
+    assert xr.concat([first, other], **JOIN)["air"].attrs["scale_factor"] == 0.01
+    with pytest.raises(xr.MergeError, match="scale_factor"):
+        xr.concat([first, other], combine_attrs="no_conflicts", **JOIN)
+
+
+def test_virtualizarr_still_appends_behind_a_chunk_that_is_not_full(tmp_path):
+    """Lesson 06 warns of this; when it fails, VirtualiZarr notices by itself, as it does in concat."""
+    first, second = (air(tmp_path, year, f"cut-{year}", chunksizes=(1000, 25, 53)) for year in (2013, 2014))
+    with pytest.raises(ValueError, match="partial chunks"):
+        xr.concat([first, second], **JOIN)
+    config, allowed = virtual.containers(tmp_path)
+    repo = icechunk.Repository.create(
+        stores.open_bucket().icechunk("cut"), config, authorize_virtual_chunk_access=allowed
+    )
+    session = repo.writable_session("main")
+    first.vz.to_icechunk(session.store)
+    second.vz.to_icechunk(session.store, append_dim="time")
+    with xr.open_dataset(tmp_path / "cut-2014.nc", engine="h5netcdf") as expected:
+        found = xr.open_zarr(session.store, consolidated=False)["air"][1460:]
+        assert not np.array_equal(found, expected["air"])
+
+
+@pytest.mark.parametrize("other", [{"dtype": "<i2"}, {"zlib": True, "chunksizes": (1460, 25, 53)}], ids=str)
+def test_virtualizarr_refuses_files_of_another_encoding(tmp_path, other):
+    with pytest.raises(NotImplementedError, match="different codecs"):
+        xr.concat([air(tmp_path, 2013), air(tmp_path, 2014, "other", **other)], **JOIN)
+
+
+def test_what_is_no_tile_is_refused_as_everywhere(tmp_path):
+    with pytest.raises(tiles.TileError, match="expected a file"):
+        virtual.open_virtual_tile(TILE, 2000, tmp_path)
+
+
+def test_over_http_one_request_a_strip(tmp_path):
+    path = write_small(tmp_path)
+    with serve_folder(tmp_path) as server:
+        lulc = through_references(server.url, 2000)
+        server.reset()
+        rows = lulc.isel(year=0, y=slice(10, 30)).values
+        requests = server.requests
+    assert np.array_equal(rows, with_gdal(path)[10:30])
+    assert len(requests) == 20 and {r.status for r in requests} == {206}
+
+
+def test_a_reader_who_does_not_allow_it_gets_no_pixel(tmp_path, no_settings):
+    write_small(tmp_path / "tiles")
+    dataset = virtual.open_virtual_tile(TILE, 2000, tmp_path / "tiles")
+    repository(dataset, tmp_path / "tiles", icechunk.local_filesystem_storage(str(tmp_path / "repo")))
+    repo = icechunk.Repository.open(icechunk.local_filesystem_storage(str(tmp_path / "repo")))
+    lulc = cube.read(repo)  # the metadata is there
+    with pytest.raises(icechunk.IcechunkError, match="authorize the virtual chunk container"):
+        _ = lulc.values
+
+
+@pytest.mark.parametrize("over", ["file", "http"])
+def test_a_source_written_anew_is_noticed(tmp_path, over):
+    path = write_small(tmp_path)
+    with serve_folder(tmp_path) as server:
+        lulc = through_references(server.url if over == "http" else tmp_path, 2000)
+        assert np.array_equal(lulc[0, :10].values, with_gdal(path)[:10])
+        write_small(tmp_path, pixels=np.full((SIZE, SIZE), 10, np.uint8))
+        os.utime(path, (time.time() + 5,) * 2)  # modification times are compared in whole seconds
+        with pytest.raises(icechunk.IcechunkError, match="checksum of the object owning the virtual chunk"):
+            _ = lulc[0, 10:].values
+
+
+def test_a_source_that_is_gone_is_named(tmp_path):
+    path = write_small(tmp_path)
+    lulc = through_references(tmp_path, 2000)
+    path.unlink()
+    with pytest.raises(icechunk.IcechunkError, match=TILE):
+        _ = lulc.values

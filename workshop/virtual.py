@@ -1,0 +1,177 @@
+"""Virtual tiles: GLAD's GeoTIFFs as references, which Zarr reads where they lie. Copying them is ``cube.py``'s job.
+
+The library calls are those that lesson 06 writes out.
+"""
+
+import asyncio
+import os
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import icechunk
+import imagecodecs
+import numpy as np
+import xarray as xr
+import zarr
+from obspec_utils.registry import ObjectStoreRegistry
+from obstore.store import LocalStore
+from virtual_tiff import VirtualTIFF
+from virtual_tiff.imagecodecs import LZWCodec
+from virtualizarr import open_virtual_dataset
+from virtualizarr.manifests import ManifestArray
+from zarr.core.array_spec import ArraySpec
+from zarr.core.buffer import Buffer
+from zarr.core.metadata import ArrayV3Metadata
+
+from workshop import legend
+from workshop.stores import http_store
+from workshop.tiles import is_url, open_tile, tile_path, tiles_root
+
+ARRAY = "lulc"
+
+
+class VirtualError(Exception):
+    """Tiles cannot be read through references as they are; the message says what to do instead."""
+
+
+# virtual-tiff says at every opening that its codecs are its own; lesson 06 says it once.
+warnings.filterwarnings("ignore", message="Imagecodecs codecs are not in the Zarr version 3 specification")
+
+
+class StripLZW(LZWCodec):
+    """TIFF's LZW, also for streams that do not say where they end.
+
+    TIFF 6.0 wants an end-of-information code after each strip. Some real GLAD tiles have none, only padding, which
+    virtual-tiff's own decoder takes for data (https://github.com/virtual-zarr/virtual-tiff/pull/104). This one stops
+    when the strip is full, as libtiff does.
+    """
+
+    async def _decode_single(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> Buffer:
+        size = int(np.prod(chunk_spec.shape)) * chunk_spec.dtype.item_size
+        pixels = await asyncio.to_thread(imagecodecs.lzw_decode, chunk_bytes.to_bytes(), out=size)
+        if len(pixels) != size:
+            raise VirtualError(
+                f"expected an LZW strip of {size:,} bytes, found {len(pixels):,}; "
+                "the tile is damaged or was replaced: fetch it again and make its references anew"
+            )
+        return chunk_spec.prototype.buffer.from_bytes(pixels)
+
+
+zarr.registry.register_codec("imagecodecs_lzw", StripLZW)
+zarr.config.set({"codecs.imagecodecs_lzw": f"{__name__}.{StripLZW.__name__}"})
+
+
+def locate_tile(name: str, year: int, root: str | Path | None = None) -> tuple[str, ObjectStoreRegistry]:
+    """Return a tile's URL (``file://`` for a local one), and a registry with the store that answers for it."""
+    url = _url(tile_path(name, year, root))
+    parts = urlsplit(url)
+    server = f"{parts.scheme}://{parts.netloc}"
+    return url, ObjectStoreRegistry({server: http_store(server) if is_url(url) else LocalStore()})
+
+
+def open_virtual_tile(name: str, year: int, root: str | Path | None = None) -> xr.Dataset:
+    """Open one tile as references to its strips; none of its pixels is read.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``"50N_120W"``.
+    year : int
+        One of :data:`workshop.tiles.YEARS`.
+    root : str or Path, optional
+        Folder or http(s) URL; see :func:`workshop.tiles.tiles_root`.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``lulc (year, y, x)``, uint8, one year, backed by a ManifestArray, with pixel-centre coordinates in degrees and
+        the CRS in ``spatial_ref``. What no reference covers reads as 255, no data.
+
+    Raises
+    ------
+    workshop.tiles.TileError
+        See :func:`workshop.tiles.open_tile`.
+    VirtualError
+        When the file's layout cannot be expressed as equal chunks that are all there.
+    """
+    label = f"{name} ({year})"
+    like = open_tile(name, year, root)
+    url, registry = locate_tile(name, year, root)
+    try:
+        virtual = open_virtual_dataset(url, registry=registry, parser=VirtualTIFF(ifd=0))["0"].data
+    except (ValueError, NotImplementedError) as error:
+        raise VirtualError(
+            f"{label}: expected strips or tiles of one size, none of them empty ({str(error).splitlines()[0]}); "
+            "rewrite the tile, e.g. gdal_translate -co COMPRESS=LZW -co BLOCKYSIZE=1, or copy it with workshop.cube"
+        ) from error
+    # 0 is a class, so what no reference covers must read as "no data"
+    metadata = virtual.metadata.to_dict() | {"fill_value": legend.NODATA, "attributes": {}}
+    references = ManifestArray(metadata=ArrayV3Metadata.from_dict(metadata), chunkmanifest=virtual.manifest)
+    layer = xr.Variable(("y", "x"), references, {**like.attrs, "grid_mapping": "spatial_ref"})
+    return xr.Dataset(
+        {ARRAY: layer},
+        coords={"y": like["y"], "x": like["x"], "spatial_ref": like["spatial_ref"]},
+    ).expand_dims(year=[year])
+
+
+def combine(layers: Iterable[xr.Dataset]) -> xr.Dataset:
+    """Stack virtual tiles of one place along ``year``, in the order given, without reading pixels.
+
+    Raises
+    ------
+    VirtualError
+        When the tiles differ in how they are cut or compressed, which one Zarr array cannot express, or in their grid.
+    """
+    layers = list(layers)
+    first, *others = (layer[ARRAY] for layer in layers)
+    for other in others:
+        for what, describe in _LAYOUT.items():
+            expected, found = describe(first.data.metadata), describe(other.data.metadata)
+            if expected != found:
+                raise VirtualError(
+                    f"{int(other.year[0])}: expected {what} {expected} as in {int(first.year[0])}, found {found}; one "
+                    "array has one layout: rewrite the tile like the others, or copy the years with workshop.cube"
+                )
+    try:
+        return xr.concat(layers, dim="year", join="exact", coords="minimal", compat="equals", combine_attrs="override")
+    except xr.AlignmentError as error:
+        raise VirtualError("expected tiles of one place, found different x or y coordinates") from error
+
+
+_LAYOUT = {
+    "the shape": lambda metadata: metadata.shape,
+    "strips or tiles of": lambda metadata: metadata.chunk_grid.chunk_shape,
+    "the codecs": lambda metadata: " > ".join(codec.to_dict()["name"] for codec in metadata.codecs),
+}
+
+
+def containers(root: str | Path | None = None) -> tuple[icechunk.RepositoryConfig, dict]:
+    """Say where references may point, and that we allow it.
+
+    Parameters
+    ----------
+    root : str or Path, optional
+        Folder or http(s) URL of the tiles; see :func:`workshop.tiles.tiles_root`.
+
+    Returns
+    -------
+    config : icechunk.RepositoryConfig
+        With one virtual chunk container: everything below the root. For creating a repository.
+    authorization : dict
+        For ``authorize_virtual_chunk_access``, on creating and on every opening.
+    """
+    prefix = _url(tiles_root(root)) + "/"
+    if is_url(prefix):
+        options = {"allow_http": "true"} if prefix.startswith("http://") else {}
+        store, access = icechunk.http_store(options), icechunk.credentials.HttpAccess
+    else:
+        store, access = icechunk.local_filesystem_store(tiles_root(root)), icechunk.credentials.LocalFileSystemAccess
+    config = icechunk.RepositoryConfig.default()
+    config.set_virtual_chunk_container(icechunk.VirtualChunkContainer(prefix, store))
+    return config, icechunk.containers_credentials({prefix: access})
+
+
+def _url(path: str) -> str:
+    return path if is_url(path) else Path(os.path.abspath(path)).as_uri()  # a link stays what it is called
