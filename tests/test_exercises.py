@@ -36,6 +36,28 @@ def committed(edit):
     return uncommitted(edit) + "\npatched = session.commit('w')"
 
 
+def year_groups(path, write, commit="session.commit('w')"):
+    """Return the code of an attempt at exercise 06-2; ``write`` stands in a loop over the years."""
+    return (
+        f"groups = icechunk.Repository.create(bucket.icechunk('{path}'), config, "
+        "authorize_virtual_chunk_access=allowed)\nsession = groups.writable_session('main')\n"
+        f"for year in (2013, 2014, 2015, 2016):\n    {write}\n{commit}"
+    )
+
+
+def own_tile(path, year=2020, x="x", y="y", name="lulc", box="x=slice(-112.5, -112.4), y=slice(41, 40.75)", then=""):
+    """Return the code of an attempt at exercise 06-3."""
+    return (
+        f"u, r = virtual.locate_tile('50N_120W', {year})\n"
+        "v = open_virtual_dataset(u, registry=r, parser=VirtualTIFF(ifd=0))['0'].data\n"
+        f"d = xr.Dataset({{'{name}': (('y', 'x'), v)}}, coords={{'x': {x}, 'y': {y}}})\n"
+        f"my_repo = icechunk.Repository.create(bucket.icechunk('{path}'), tile_config, "
+        "authorize_virtual_chunk_access=tile_access)\ns = my_repo.writable_session('main')\n"
+        "d.vz.to_icechunk(s.store)\ns.commit('w')\n"
+        f"mine = xr.open_zarr(s.store, consolidated=False, chunks=None)['{name}'].sel({box}){then}"
+    )
+
+
 # For each exercise: answers that a learner may well give, and a part of the hint that should come back.
 WRONG = {
     "01-1": [
@@ -338,6 +360,114 @@ WRONG = {
         # last, because the right answer commits this session
         (uncommitted("a[4, :1000, :400] = 10") + "\npatched = session.snapshot_id", "Nothing was committed"),
     ],
+    "06-1": [
+        ("position = (1000 * 25 + 10) * 53 + 20", "So many values come before it"),
+        ("position = ((1000 * 25 + 10) * 53 + 20) * 2", "where in the file does that one begin"),
+        ("position = 8192 + (1000 * 25 + 10) * 53 + 20", "Each value has two bytes"),
+        ("position = 8192 + ((20 * 25 + 10) * 2920 + 1000) * 2", "if time ran fastest"),
+        ("position = 8192 + ((1000 * 53 + 20) * 25 + 10) * 2", "begins the value with the indices"),
+        ("position = 8192 + ((1000 * 25 + 10) * 53 + 19) * 2", "indices (1000, 10, 19); wanted is (1000, 10, 20)"),
+        ("position = 8193 + ((1000 * 25 + 10) * 53 + 20) * 2", "the middle of a value"),
+        ("position = 8192 + ((1000 * 25 + 10) * 53 + 20) * 8", "Not in the array, which has the bytes 8,192 to"),
+        ("position = 0", "Not in the array"),
+        ("position = 2659292.5", "between two bytes"),
+        ("position = '2659292'", "leave the quotes away"),
+    ],
+    "06-2": [
+        ("groups = session", "Expected the repository, found Session"),
+        (year_groups("w1", "pass", commit=""), "main is empty"),
+        (
+            year_groups(
+                "w2",
+                "open_virtual(folder / f'air-{year}.nc').vz.to_icechunk(session.store, group=str(year))",
+                commit="",
+            ),
+            "main is empty",
+        ),
+        (
+            year_groups(
+                "w3",
+                "if year < 2016:\n"
+                "        open_virtual(folder / f'air-{year}.nc').vz.to_icechunk(session.store, group=str(year))",
+            ),
+            "There is no group '2016'",
+        ),
+        (
+            year_groups("w4", "to_icechunk(xr.open_dataset(folder / f'air-{year}.nc'), session, group=str(year))"),
+            "2013: the values were copied",
+        ),
+        (
+            year_groups("w5", "open_virtual(folder / 'air-2013.nc').vz.to_icechunk(session.store, group=str(year))"),
+            "2014: the references lead to other values",
+        ),
+        (
+            year_groups(
+                "w6", "open_virtual(folder / f'air-{4029 - year}.nc').vz.to_icechunk(session.store, group=str(year))"
+            ),
+            "2013: expected the shape (1460, 25, 53), found (1464, 25, 53)",
+        ),
+        (
+            year_groups("w7", "open_virtual(folder / f'air-{year}.nc').vz.to_icechunk(session.store, group=str(year))")
+            + "\ngroups = icechunk.Repository.open(bucket.icechunk('w7'))",
+            "create the repository with authorize_virtual_chunk_access",
+        ),
+        (
+            year_groups(
+                "w8", "open_virtual(folder / f'air-{year}.nc').vz.to_icechunk(session.store, group=f'y{year}')"
+            ),
+            "found ['y2013', 'y2014', 'y2015', 'y2016']",
+        ),
+    ],
+    "06-3": [
+        (own_tile("v1", year=2015), "or 2015; wanted are those of 2020"),
+        (own_tile("v2", x="x - 0.000125", y="y + 0.000125"), "half a pixel off"),
+        (own_tile("v3", y="y[::-1]", box="x=slice(-112.5, -112.4), y=slice(40.75, 41)"), "upside down"),
+        (
+            own_tile("v4", y="y[::-1]", box="x=slice(-112.5, -112.4), y=slice(40.75, 41)", then="[::-1]"),
+            "the pixels are not",
+        ),
+        (own_tile("v5", then=".astype('float32')"), "become float32"),
+        (own_tile("v6", box="x=slice(-112.5, -112.4), y=slice(40.75, 41)"), "No pixels: y runs from north to south"),
+        (own_tile("v7", then="[1:]"), "stops short in the north by 1 row"),
+        (own_tile("v8", name="0"), "There is no array lulc"),
+        (own_tile("v9") + "\nmine = mine.values", "Expected the pixels as an xarray.DataArray"),
+        ("my_repo, mine = s, lulc", "Expected the repository first"),
+        (
+            "my_repo = icechunk.Repository.create(bucket.icechunk('v10'))\ns = my_repo.writable_session('main')\n"
+            "mine = tiles.open_tile('50N_120W', 2020)[30_000:31_000, 30_000:30_400]\n"
+            "to_icechunk(mine.to_dataset(), s)\ns.commit('w')",
+            "lulc has the shape (1000, 400)",
+        ),
+    ],
+    "ap-1": [
+        ("map_chunks = (1, 1250, 1250)", "A chunk has 1,562,500 bytes, more than 1,000,000."),
+        ("map_chunks = (5, 500, 500)", "A map wants one year only"),
+        ("map_chunks = (1, 400, 400)", "touches 16 chunks, more than 9"),
+        ("map_chunks = (1, 250, 4000)", "touches 10 chunks"),
+        ("map_chunks = (1, 512, 512)", "they would cross tile borders"),
+        ("map_chunks = (500, 500, 1)", "the order is (year, y, x)"),
+        ("map_chunks = (500, 500)", "three whole numbers"),
+        ("map_chunks = 500", "three whole numbers"),
+        ("map_chunks = (0, 500, 500)", "three whole numbers"),
+    ],
+    "ap-2": [
+        ("series_chunks = (1, 250, 250)", "A pixel through five years touches 5 chunks"),
+        ("series_chunks = (4, 100, 100)", "touches 2 chunks"),
+        ("series_chunks = (5, 125, 125)", "A chunk has 78,125 bytes"),
+        ("series_chunks = (5, 80, 80)", "may touch 64 chunks, more than 36"),
+        ("series_chunks = (5, 10, 1250)", "nearer to squares"),
+        ("series_chunks = (5, 113, 113)", "they would cross tile borders"),
+        ("series_chunks = (100, 100, 5)", "the order is (year, y, x)"),
+    ],
+    "ap-3": [
+        ("series_chunks, series_shards = (5, 100, 100), (5, 500, 500)", "A shard has 1.25 MB, which is too small"),
+        ("series_chunks, series_shards = (5, 100, 100), (5, 4000, 4000)", "A shard has 80 MB, which is too large"),
+        ("series_chunks, series_shards = (5, 100, 100), (5, 1250, 2000)", "does not hold whole chunks of 100"),
+        ("series_chunks, series_shards = (5, 100, 100), (1, 4000, 4000)", "Along year, a shard of 1"),
+        ("series_chunks, series_shards = (5, 100, 100), (5, 1500, 1500)", "they would cross tile borders"),
+        ("series_chunks, series_shards = (5, 80, 80), (5, 2000, 2000)", "may touch 64 chunks"),
+        ("series_chunks, series_shards = (5, 100, 100), 20_000_000", "Expected shards as three whole numbers"),
+    ],
 }
 
 
@@ -350,6 +480,8 @@ ALSO_RIGHT = {
     "04-1": ["' Build the new town '"],
     "03-1": ["32", "np.int64(32)"],
     "03-2": ["2015", "np.int64(2015)", "xr.DataArray(2015)", "[2015]", "2015.0"],
+    "ap-1": ["(1, 1000, 1000)", "[1, 625, 800]", "np.array([1, 500, 1000])"],
+    "ap-2": ["[5, 100, 100]", "(5, 100, 125)"],
     "03-3": ["247208", "np.int64(247208)", "xr.DataArray(247208)"],
 }
 
