@@ -152,6 +152,12 @@ def other_class(array):
     return changed
 
 
+def holed(array):
+    x = array.x.values.copy()
+    x[4] = np.nan
+    return array.assign_coords(x=x)
+
+
 def refusals():
     def append(year, make):
         return lambda repo: cube.append_year(repo, year, make(layer(min(2020, max(2000, year)))))
@@ -174,7 +180,11 @@ def refusals():
     yield "other resolution", append(2010, lambda a: a.assign_coords(x=a.x[0] + (a.x - a.x[0]) * 0.9)), "off the cube's"
     yield "upside down", append(2010, lambda a: a[::-1]), "y runs the wrong way"
     yield "mirrored", append(2010, lambda a: a[:, ::-1]), "x runs the wrong way"
-    yield "no coordinates", append(2010, lambda a: a.drop_vars(["x", "y"])), "y runs the wrong way"
+    yield "no coordinates", append(2010, lambda a: a.drop_vars(["x", "y"])), "centres along y, found no such"
+    yield "coordinates as text", append(2010, lambda a: a.assign_coords(x=a.x.astype(str))), "expected x as numbers"
+    yield "coordinates not finite", append(2010, lambda a: shifted(a, y=np.nan)), "expected y as numbers, found .*nan"
+    yield "year as truth", lambda r: cube.append_year(r, True, layer(2010)), "the year as an integer, found bool"
+    yield "year beyond", lambda r: cube.append_year(r, 2**70, layer(2010)), "expected a year such as 2020"
     yield "float data", append(2010, lambda a: a.astype("float32")), "as uint8, found float32"
     yield "signed data", append(2010, lambda a: a.astype("int8")), "as uint8, found int8"
     yield "unknown class", append(2010, other_class), "values of the legend, found 60"
@@ -183,9 +193,29 @@ def refusals():
     yield "axes", append(2010, lambda a: a.T), r"dimensions \(y, x\), found \('x', 'y'\)"
     yield "band", append(2010, lambda a: a.expand_dims("band")), r"dimensions \(y, x\), found \('band', 'y', 'x'\)"
     yield "numpy", append(2010, lambda a: a.values), r"dimensions \(y, x\), found ndarray"
+    for kind, metadata in {"list": ["me"], "array": {"n": np.arange(2)}, "key": {1: "a"}, "nan": {"a": np.nan}}.items():
+        yield (
+            f"metadata: {kind}",
+            lambda r, m=metadata: cube.append_year(r, 2010, layer(2010), metadata=m),
+            "expected metadata as a dictionary that JSON can hold",
+        )
+        yield (
+            f"region: metadata: {kind}",
+            lambda r, m=metadata: cube.write_region(r, 2000, layer(2000)[:5, :5], message="x", metadata=m),
+            "expected metadata as a dictionary that JSON can hold",
+        )
     yield "branch", lambda r: cube.append_year(r, 2010, layer(2010), branch="mian"), "ref not found `mian`"
     yield "region: year", region(2010, same), r"one of the cube's years \[2000, 2005\], found 2010"
-    yield "region: outside", region(2005, lambda a: shifted(a[:10, :10], x=-0.00025)), "reaches outside the cube"
+    yield "region: year as truth", region(True, same), "the year as an integer, found bool"
+    for side, by in {"west": {"x": -1}, "north": {"y": 1}, "east": {"x": 991}, "south": {"y": -491}}.items():
+        step = {axis: pixels * tiles.RESOLUTION for axis, pixels in by.items()}
+        yield (
+            f"region: outside, {side}",
+            region(2005, lambda a, step=step: shifted(a[:10, :10], **step)),
+            f"{next(iter(by))} from .* reaches outside the cube",
+        )
+    yield "region: nothing", region(2005, lambda a: a[:0]), "at least one pixel along y, found none"
+    yield "region: a gap in the coordinates", region(2005, lambda a: holed(a[:10, :10])), "expected x as numbers"
     yield "region: misaligned", region(2005, lambda a: shifted(a[5:10, 5:10], x=0.0001)), "off the cube's grid by"
     yield "region: gap", region(2005, lambda a: a[5:10, [5, 6, 8]]), "off the cube's grid by up to 1 pixels"
     yield "region: upside down", region(2005, lambda a: a[10:5:-1, :10]), "y runs the wrong way"
@@ -200,6 +230,86 @@ def test_refused_and_nothing_changed(shared, attempt, message):
     with pytest.raises(cube.CubeError, match=message):
         attempt(shared)
     assert history(shared) == before
+
+
+def grids():
+    yield "float", lambda a: a.astype(float), "as uint8, found float64"
+    yield "axes", lambda a: a.T, r"dimensions \(y, x\)"
+    yield "CRS", lambda a: a.drop_vars("spatial_ref"), "expected a CRS, found none"
+    yield "no coordinates", lambda a: a.drop_vars("x"), "centres along x, found no such"
+    yield "one row", lambda a: a[:1], "at least two pixels along y, found 1"
+    yield "nothing", lambda a: a[:, :0], "at least one pixel along x"
+    yield "not finite", lambda a: shifted(a, x=np.nan), "expected x as numbers"
+    yield "uneven", lambda a: a[:, [0, 1, 5]], "evenly spaced pixels along x"
+    yield "all at one place", lambda a: a.assign_coords(y=a.y * 0), "evenly spaced pixels along y"
+    yield "scale", lambda a: a.assign_attrs(scale_factor=0.1), "the attribute scale_factor = 0.1"
+    yield "mask", lambda a: a.assign_attrs(_FillValue=0), "the attribute _FillValue = 0"
+    yield "looks like time", lambda a: a.assign_attrs(units="days since 2000-01-01"), "without scale or mask, found"
+    yield "attribute", lambda a: a.assign_attrs(box=object()), "its attributes cannot be stored"
+
+
+@pytest.mark.parametrize(("change", "message"), [pytest.param(f, m, id=name) for name, f, m in grids()])
+def test_a_grid_that_is_refused_leaves_nothing(bucket, request, change, message):
+    storage = bucket.icechunk(f"refused/{request.node.name}")
+    with pytest.raises(cube.CubeError, match=message):
+        cube.create(storage, change(layer(2000)))
+    assert not storage.list_objects_metadata()
+
+
+@pytest.mark.parametrize("chunk", [0, -5, 2.5, True, "500"])
+def test_a_chunk_that_is_refused(bucket, chunk):
+    storage = bucket.icechunk("refused/chunk")
+    with pytest.raises(cube.CubeError, match="expected the chunk as a number of pixels"):
+        cube.create(storage, layer(2000), chunk=chunk)
+    assert not storage.list_objects_metadata()
+
+
+def test_attributes_of_rioxarray_do_no_harm_and_others_stay(bucket):
+    like = layer(2000).assign_attrs(
+        scale_factor=1.0, add_offset=0.0, _FillValue=255, grid_mapping="elsewhere", source="GLAD", AREA_OR_POINT="Area"
+    )
+    repo = cube.create(bucket.icechunk("attributes"), like, chunk=100)
+    cube.append_year(repo, np.int32(2000), like.assign_attrs(source="another"))
+    found = cube.read(repo)
+    assert found.dtype == np.uint8 and found.rio.crs == "EPSG:4326"
+    np.testing.assert_array_equal(found[0], source(2000))
+    assert found.attrs["source"] == "GLAD" and "scale_factor" not in found.attrs
+    assert found.encoding["chunks"] == (1, 100, 100)
+
+
+def test_an_append_brings_nothing_but_pixels(repo):
+    """Further coordinates of a layer would become arrays of the cube."""
+    extra = layer(2010).assign_coords(band=1, when=("y", np.arange(500)))
+    cube.append_year(repo, 2010, extra)
+    group = zarr.open_group(repo.readonly_session("main").store, mode="r")
+    assert set(group.array_keys()) == {"lulc", "year", "y", "x", "spatial_ref"}
+    np.testing.assert_array_equal(cube.read(repo)[2], source(2010))
+
+
+def test_what_the_commit_says_of_its_pixels_cannot_be_overruled(repo):
+    cube.append_year(repo, 2010, layer(2010), metadata={"year": 1999, "sha256": "none", "author": "me"})
+    newest = next(iter(repo.ancestry(branch="main")))
+    assert newest.metadata == {"year": 2010, "sha256": cube.digest(source(2010)), "author": "me"}
+
+
+def test_the_cube_of_another_box_is_not_built_upon(bucket, shared):
+    before = history(shared)
+    others = {
+        "expected the cube of .*found a larger one": BOX._replace(west=-112.375),
+        "reaches outside the cube": BOX._replace(west=-112.625),
+    }
+    for message, box in others.items():
+        with pytest.raises(cube.CubeError, match=message):
+            cube.build(bucket.icechunk("shared"), years=(2000, 2005), box=box)
+    assert history(shared) == before
+
+
+@pytest.mark.parametrize("years", [(), (2005, 2000), (2000, 2000), ("2000",), (True,)])
+def test_years_that_are_refused(bucket, years):
+    storage = bucket.icechunk("refused/years")
+    with pytest.raises(cube.CubeError, match="building the cube: expected"):
+        cube.build(storage, years=years, box=BOX)
+    assert not storage.list_objects_metadata()
 
 
 def test_a_cube_is_not_made_twice(bucket, shared):
@@ -224,6 +334,60 @@ def test_another_repository_is_not_a_cube(bucket):
         xr.Dataset({"t": ("time", [1, 2])}).to_zarr(store, consolidated=False)
     with pytest.raises(cube.CubeError, match=r"expected a cube with the array lulc .* found {'time': 2}"):
         cube.append_year(repo, 2000, layer(2000))
+
+
+def damaged():
+    """Yield other people's ideas of a cube, how they are encoded, and what is said to them."""
+    good = cube.read(cube.create(icechunk.in_memory_storage(), layer(2000))).to_dataset()
+    half = {"lulc": {"dtype": "u1", "scale_factor": 0.5}}
+    when = good.year.astype("datetime64[ns]")
+    yield good.assign(lulc=good.lulc.astype("float32")), half, "without scale or mask, found float64"
+    yield good.assign(lulc=good.lulc.astype("int16")), None, "without scale or mask, found int16"
+    yield good.transpose("y", "x", "year"), None, r"expected a cube with the array lulc \(year, y, x\)"
+    yield good.drop_vars("y"), None, "coordinates for each"
+    yield good.drop_vars("year"), None, "coordinates for each"
+    yield good.assign_coords(year=when), None, "years as integers"
+    yield good.drop_vars("spatial_ref"), None, "a CRS, found none"
+    yield good.assign(quality=good.lulc), None, "the only one with years"
+    yield None, None, "found an array at the root"
+
+
+@pytest.mark.parametrize("number", range(9))
+def test_something_else_is_not_a_cube(bucket, number):
+    data, encoding, message = list(damaged())[number]
+    storage = bucket.icechunk(f"damaged/{number}")
+    repo = icechunk.Repository.create(storage)
+    with repo.transaction("main", message="theirs") as store:
+        if data is None:
+            zarr.create_array(store, shape=(3,), dtype="u1")
+        else:
+            data.to_zarr(store, encoding=encoding, consolidated=False)
+    before = history(repo)
+    with pytest.raises(cube.CubeError, match=message):
+        cube.read(repo)
+    with pytest.raises(cube.CubeError, match=message):
+        cube.append_year(repo, 2000, layer(2000))
+    with pytest.raises(cube.CubeError, match=message):
+        cube.write_region(repo, 2000, layer(2000), message="x")
+    with pytest.raises(cube.CubeError, match="found one with data"):
+        cube.create(storage, layer(2000))
+    assert history(repo) == before
+
+
+def test_a_place_with_other_things(bucket):
+    bucket.client().put_object(Bucket=bucket.name, Key=f"{bucket.prefix}/taken/notes.txt", Body=b"mine")
+    with pytest.raises(cube.CubeError, match=r"expected an empty place, found 1 objects such as notes\.txt"):
+        cube.create(bucket.icechunk("taken"), layer(2000))
+    assert [thing.key for thing in bucket.icechunk("taken").list_objects_metadata()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize(
+    "version",
+    [{"branch": "main", "tag": "v1"}, {"snapshot": "x"}, {"branch": "main", "as_of": "2020"}, {"snapshot_id": 3}],
+)
+def test_a_version_that_cannot_be(shared, version):
+    with pytest.raises(cube.CubeError, match="expected one of branch, tag and snapshot_id"):
+        cube.read(shared, **version)
 
 
 def test_no_such_version(shared):
@@ -300,7 +464,9 @@ class CutLine:
                     self.left -= 1
                     if self.left == 0:
                         self.cut()
-        for end in (source, sink):
+        for end in (source, sink):  # a close alone does not wake the thread that reads from it
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
             end.close()
 
     def cut(self):
@@ -338,6 +504,63 @@ def test_a_store_that_vanishes_midway(bucket, puts):
     np.testing.assert_array_equal(cube.read(repo), [source(y) for y in (2000, 2005)[: 1 + arrived]])
     cube.build(bucket.icechunk(path), box=BOX)
     np.testing.assert_array_equal(cube.read(repo), [source(year) for year in tiles.YEARS])
+
+
+@pytest.mark.parametrize("puts", range(1, 4))
+def test_a_store_that_vanishes_while_the_repository_is_made(bucket, puts):
+    """Icechunk makes one in three PUT requests, and refuses a place where it finds what is left of an attempt."""
+    path = f"unborn/{puts}"
+    line = CutLine(int(bucket.endpoint_url.rsplit(":", 1)[1]), puts)
+    try:
+        behind = dataclasses.replace(bucket, endpoint_url=f"http://127.0.0.1:{line.port}")
+        with pytest.raises(cube.CubeError, match="the store does not answer or refuses"):
+            cube.create(behind.icechunk(path), layer(2000))
+    finally:
+        line.close()
+    assert bucket.icechunk(path).list_objects_metadata()
+    assert icechunk.Repository.exists(bucket.icechunk(path)) == (puts == 3)
+    repo = cube.build(bucket.icechunk(path), years=(2000,), box=BOX)
+    np.testing.assert_array_equal(cube.read(repo), [source(2000)])
+
+
+def test_two_who_make_it_at_once(bucket, monkeypatch):
+    storage, other = bucket.icechunk("twins"), []
+
+    def overtaken(*args, **kwargs):
+        other.append(icechunk.Repository.create(storage))
+        return icechunk.Repository.create(storage)
+
+    monkeypatch.setattr(icechunk.Repository, "open_or_create", overtaken)
+    repo = cube.create(storage, layer(2000))
+    assert next(iter(repo.ancestry(branch="main"))).message == "Create the cube"
+    assert history(repo) == history(other[0])
+
+
+class LostAnswer(CutLine):
+    """Swallows the answer to one PUT request and goes on."""
+
+    def cut(self):
+        for end in self.sockets:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("work", ["append", "region"])
+def test_a_commit_whose_answer_is_lost_is_not_somebody_elses(repo, bucket, request, work):
+    before = history(repo)
+    # The last PUT moves the branch: the eighth of an append, the sixth of a region in one chunk.
+    line = LostAnswer(int(bucket.endpoint_url.rsplit(":", 1)[1]), {"append": 8, "region": 6}[work])
+    try:
+        behind = dataclasses.replace(bucket, endpoint_url=f"http://127.0.0.1:{line.port}")
+        far = cube.open_repository(behind.icechunk(f"own/{request.node.name}"))
+        if work == "append":
+            made = cube.append_year(far, 2010, layer(2010))
+        else:
+            made = cube.write_region(far, 2000, layer(2000)[:10, :10] * 0 + 3, message="ours")
+    finally:
+        line.close()
+    assert line.left <= 0
+    assert history(repo) == [made, *before]
 
 
 # Kills
@@ -491,10 +714,17 @@ def test_an_append_survives_a_region(repo, monkeypatch):
 
 
 def test_the_same_year_is_appended_once(repo, monkeypatch):
+    first = []
+    overtake(monkeypatch, lambda: first.append(cube.append_year(repo, 2010, layer(2010))))
+    assert cube.append_year(repo, 2010, layer(2010)) == first[0]
+    assert cube.read(repo).year.values.tolist() == [2000, 2005, 2010]
+
+
+def test_the_same_year_with_other_pixels_is_refused(repo, monkeypatch):
     overtake(monkeypatch, lambda: cube.append_year(repo, 2010, layer(2010)))
     with pytest.raises(cube.CubeError, match="has this year already"):
-        cube.append_year(repo, 2010, layer(2010))
-    assert cube.read(repo).year.values.tolist() == [2000, 2005, 2010]
+        cube.append_year(repo, 2010, layer(2015))
+    np.testing.assert_array_equal(cube.read(repo), [source(year) for year in (2000, 2005, 2010)])
 
 
 def test_a_later_year_overtakes(repo, monkeypatch):
@@ -504,12 +734,65 @@ def test_a_later_year_overtakes(repo, monkeypatch):
     np.testing.assert_array_equal(cube.read(repo)[-1], source(2015))
 
 
-def test_a_branch_that_is_moved_back_meanwhile(repo, monkeypatch):
-    base = history(repo)[1]
-    overtake(monkeypatch, lambda: repo.reset_branch("main", base))
-    with pytest.raises(cube.CubeError):
+def write_into(repo, path, values):
+    """Change one of the cube's arrays behind our back."""
+    with repo.transaction("main", message="theirs") as store:
+        zarr.open_array(store, path=path, mode="r+")[:] = values
+
+
+# What was checked before somebody else moved the branch does not hold after it. Icechunk sees no conflict in any of
+# these: they changed other nodes or chunks than we did.
+MEANWHILE = {
+    "reset to before the year": (lambda r: r.reset_branch("main", history(r)[1]), "one of the cube's years .2000."),
+    "reset to a cube without years": (lambda r: r.reset_branch("main", history(r)[2]), "one of the cube's years .."),
+    "reset to nothing": (lambda r: r.reset_branch("main", history(r)[3]), "found an empty repository"),
+    "years relabelled": (lambda r: write_into(r, "year", [2000, 2001]), "one of the cube's years .2000, 2001."),
+    "moved by half a pixel": (lambda r: write_into(r, "x", layer(2000).x.values + 0.000125), "off the cube's grid"),
+    "turned": (lambda r: write_into(r, "y", layer(2000).y.values[::-1]), "y runs the wrong way"),
+}
+
+
+@pytest.mark.parametrize(("theirs", "message"), MEANWHILE.values(), ids=MEANWHILE)
+def test_a_region_is_checked_again_after_others_changed_the_cube(repo, monkeypatch, theirs, message):
+    tips = []
+    overtake(monkeypatch, lambda: (theirs(repo), tips.extend(history(repo))))
+    with pytest.raises(cube.CubeError, match=message):
         cube.write_region(repo, 2005, layer(2005)[:10, :10] * 0 + 3, message="ours")
-    assert history(repo)[0] == base
+    assert tips and history(repo) == tips
+
+
+@pytest.mark.parametrize("name", ["reset to nothing", "moved by half a pixel", "turned"])
+def test_an_append_is_checked_again_after_others_changed_the_cube(repo, monkeypatch, name):
+    theirs, message = MEANWHILE[name]
+    tips = []
+    overtake(monkeypatch, lambda: (theirs(repo), tips.extend(history(repo))))
+    with pytest.raises(cube.CubeError, match=message):
+        cube.append_year(repo, 2010, layer(2010))
+    assert tips and history(repo) == tips
+
+
+def test_an_append_after_a_reset_holds_what_it_should(repo, monkeypatch):
+    overtake(monkeypatch, lambda: repo.reset_branch("main", history(repo)[2]))
+    cube.append_year(repo, 2010, layer(2010))
+    assert cube.read(repo).year.values.tolist() == [2010]
+    np.testing.assert_array_equal(cube.read(repo), [source(2010)])
+
+
+def test_three_edits_of_one_chunk_all_survive(repo, monkeypatch):
+    """Overtaken twice: what was there before is looked at anew each time."""
+    squares = [layer(2000)[20 * k : 20 * k + 10, :10] * 0 + 3 + k for k in range(3)]
+    plain, others = icechunk.Session.commit, squares[:2]
+
+    def commit(session, message, *args, **kwargs):
+        if message == "ours" and others:
+            cube.write_region(repo, 2000, others.pop(), message="theirs")
+        return plain(session, message, *args, **kwargs)
+
+    monkeypatch.setattr(icechunk.Session, "commit", commit)
+    cube.write_region(repo, 2000, squares[2], message="ours")
+    found = cube.read(repo)[0].values
+    assert all((found[20 * k : 20 * k + 10, :10] == 3 + k).all() for k in range(3))
+    assert [s.message for s in repo.ancestry(branch="main")][:3] == ["ours", "theirs", "theirs"]
 
 
 def test_it_gives_up_at_last(repo, monkeypatch):

@@ -8,6 +8,7 @@ import icechunk
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 import xarray as xr
 import zarr
 from obspec_utils.registry import ObjectStoreRegistry
@@ -216,10 +217,17 @@ def test_tiles_of_different_places_are_not_combined(tmp_path):
         virtual.combine(layers)
 
 
-def test_the_real_glad_tile_is_what_gdal_reads(glad_tile):
-    root = glad_tile.parent.parent
-    layer = virtual.combine([virtual.open_virtual_tile("40N_080W", 2000, root)])
-    lulc = cube.read(repository(layer, root, stores.open_bucket().icechunk("virtual")))
+def test_the_real_glad_tile_is_refused_until_rewritten_as_the_message_says(glad_tile, tmp_path):
+    """Made smaller, it has 520 rows in strips of 15, the last one cut short."""
+    with pytest.raises(
+        virtual.VirtualError, match=r"height of 520 .* gdal_translate -co COMPRESS=LZW -co BLOCKYSIZE=1"
+    ):
+        virtual.open_virtual_tile("40N_080W", 2000, glad_tile.parent.parent)
+    (tmp_path / "2000").mkdir()
+    again = tmp_path / "2000" / glad_tile.name
+    rasterio.shutil.copy(glad_tile, again, driver="GTiff", compress="LZW", blockysize=1)
+    layer = virtual.combine([virtual.open_virtual_tile("40N_080W", 2000, tmp_path)])
+    lulc = cube.read(repository(layer, tmp_path, stores.open_bucket().icechunk("virtual")))
     assert np.array_equal(lulc.values[0], with_gdal(glad_tile))
     assert lulc.rio.crs == "EPSG:4326"
 

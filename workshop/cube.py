@@ -5,6 +5,7 @@ lessons 04 and 05 write out; where an error leaves a function, the branch is as 
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -44,37 +45,53 @@ def create(storage: icechunk.Storage, like: xr.DataArray, *, chunk: int = CHUNK)
     storage : icechunk.Storage
         Where, such as ``bucket.icechunk("cube")``.
     like : xarray.DataArray
-        ``(y, x)``, uint8: gives the grid, the CRS and the attributes; its values are not written.
+        ``(y, x)``, uint8, at least two evenly spaced pixels each way: gives the grid, the CRS and the attributes;
+        its values are not written.
     chunk : int
         Pixels along y and x in a Zarr chunk.
 
     Raises
     ------
     CubeError
-        When there is something in the repository already, or the store does not let us write.
+        When the layer cannot be a cube's grid, there is something at that place already, or the store does not let
+        us write.
     """
-    _check_kind("the cube's grid", like)
+    label = "creating the cube"
+    _check_kind(label, like)
+    for axis in ("y", "x"):
+        _check_axis(label, like, axis)
+        _step(label, like, axis)
     if like.rio.crs is None:
-        raise CubeError("the cube's grid: expected a CRS, found none; write it with rio.write_crs")
+        raise CubeError(f"{label}: expected a CRS, found none; write it with rio.write_crs")
+    if not isinstance(chunk, int) or isinstance(chunk, bool) or chunk < 1:
+        raise CubeError(f"{label}: expected the chunk as a number of pixels, found {chunk!r}")
     grid = xr.DataArray(
         np.empty((0, *like.shape), np.uint8),
         dims=("year", "y", "x"),
-        coords={"year": np.empty(0, np.int64), **{name: like.coords[name] for name in ("y", "x", "spatial_ref")}},
+        coords={"year": np.empty(0, np.int64), "y": like["y"].values, "x": like["x"].values},
         name=ARRAY,
-        attrs=like.attrs,
-    )
+        attrs=_attributes(label, like),
+    ).rio.write_crs(like.rio.crs)
+    for axis in ("y", "x"):
+        grid[axis].attrs = like[axis].attrs
     encoding = {
         # 0 is a class, so what was never written must read as "no data"
         ARRAY: {"chunks": (1, chunk, chunk), "fill_value": legend.NODATA, "grid_mapping": "spatial_ref"},
         "year": {"chunks": (64,)},
     }
-    with _clear_errors("creating the cube"):
-        # a repository without a cube is what a writer killed at this point leaves behind
-        repo = icechunk.Repository.open_or_create(storage, config=_CONFIG)
+    # A rehearsal in memory: what cannot be read back as a cube must not reach the store.
+    rehearsal: dict[str, Any] = {}
+    try:
+        grid.to_dataset().to_zarr(rehearsal, encoding=encoding, zarr_format=3, consolidated=False)
+    except (TypeError, ValueError) as error:
+        raise CubeError(f"{label}: the grid or its attributes cannot be stored: {error}") from error
+    _open(rehearsal)
+    with _clear_errors(label):
+        repo = _open_or_create(storage)
         session = repo.writable_session("main")
-        if _holds_anything(session):
+        if _holds_anything(session.store):
             raise CubeError(
-                "creating the cube: expected an empty repository, found one with data; open it with "
+                f"{label}: expected an empty repository, found one with data; open it with "
                 "cube.open_repository, or choose another path"
             )
         to_icechunk(grid.to_dataset(), session, encoding=encoding)
@@ -116,7 +133,14 @@ def read(repo: icechunk.Repository, **version: Any) -> xr.DataArray:
         When there is no such version, it holds no cube, or the store does not answer.
     """
     with _clear_errors("reading the cube", outcome="nothing was read"):
-        return _open(repo.readonly_session(**(version or {"branch": "main"})))
+        try:
+            session = repo.readonly_session(**(version or {"branch": "main"}))
+        except (TypeError, ValueError) as error:
+            raise CubeError(
+                "reading the cube: expected one of branch, tag and snapshot_id, or branch and as_of (a datetime), "
+                f"found {version}"
+            ) from error
+        return _open(session.store)
 
 
 def append_year(
@@ -138,7 +162,7 @@ def append_year(
     layer : xarray.DataArray
         ``(y, x)``, uint8, on the cube's grid and in its CRS, with values of the legend. It is loaded into memory.
     metadata : dict, optional
-        Goes into the commit beside the year and the SHA-256 of the pixels.
+        Goes into the commit as JSON, beside the year and the SHA-256 of the pixels.
     branch : str
         The branch to commit to.
 
@@ -153,14 +177,12 @@ def append_year(
         When the layer or the year does not fit, or the store fails. The branch is then as it was; only when the
         store fails in the commit itself must one look whether it arrived.
     """
-    label = f"appending {year}"
+    label = f"appending {year!r}"
     pixels = None
 
     def write(session: icechunk.Session) -> None:
         nonlocal pixels
-        cube = _open(session)
-        if not isinstance(year, int | np.integer) or isinstance(year, bool):
-            raise CubeError(f"{label}: expected the year as an integer, found {type(year).__name__}")
+        cube = _open(session.store)
         years = cube.year.values.tolist()
         if year in years:
             raise CubeError(f"{label}: the cube has this year already; to change it, write a region")
@@ -174,11 +196,15 @@ def append_year(
         _locate(label, layer, cube)
         if pixels is None:
             pixels = _load(label, layer)
-        checked = layer.copy(data=pixels).rename(ARRAY).expand_dims(year=[year])
-        # "a-": leave x, y and the CRS alone
-        to_icechunk(checked.to_dataset(), session, append_dim="year", mode="a-")
+        added = xr.Dataset(
+            {ARRAY: (cube.dims, pixels[np.newaxis])}, coords={"year": np.array([year], cube["year"].dtype)}
+        )
+        # "a-": leave what is there alone
+        to_icechunk(added, session, append_dim="year", mode="a-")
 
+    _check_year(label, year)
     _check_kind(label, layer)
+    _check_metadata(label, metadata)
     return _commit(repo, branch, label, write, f"Append {year}", lambda: _note(year, pixels, metadata))
 
 
@@ -208,7 +234,7 @@ def write_region(
     message : str
         The commit's message.
     metadata : dict, optional
-        Goes into the commit beside the year and the SHA-256 of the pixels.
+        Goes into the commit as JSON, beside the year and the SHA-256 of the pixels.
     branch : str
         The branch to commit to.
 
@@ -222,12 +248,12 @@ def write_region(
     CubeError
         As for :func:`append_year`, and when somebody else changed the same pixels meanwhile.
     """
-    label = f"writing a region of {year}"
+    label = f"writing a region of {year!r}"
     before = pixels = None
 
     def write(session: icechunk.Session) -> None:
         nonlocal before, pixels
-        cube = _open(session)
+        cube = _open(session.store)
         years = cube.year.values.tolist()
         if year not in years:
             raise CubeError(f"{label}: expected one of the cube's years {years}, found {year}; append it first")
@@ -244,7 +270,9 @@ def write_region(
         before = now
         array[region] = pixels
 
+    _check_year(label, year)
     _check_kind(label, patch)
+    _check_metadata(label, metadata)
     return _commit(repo, branch, label, write, message, lambda: _note(year, pixels, metadata))
 
 
@@ -258,7 +286,7 @@ def build(
     storage : icechunk.Storage
         Where, such as ``bucket.icechunk("cube")``.
     years : tuple of int
-        In order.
+        In order, at least one.
     tile : str
         The tile that the box lies on.
     box : Box
@@ -274,18 +302,27 @@ def build(
     TileError
         When a tile is missing or damaged.
     CubeError
-        When the store holds another cube, or fails.
+        When the store holds a cube of another box, or fails.
     """
+    label = "building the cube"
+    for year in years:
+        _check_year(label, year)
+    if not years or list(years) != sorted(set(years)):
+        raise CubeError(f"{label}: expected years in order, each once, found {years}")
 
     def layer(year: int) -> xr.DataArray:
         return select_box(open_tile(tile, year), box)
 
-    with _clear_errors("opening the cube", outcome="nothing was read"):
-        begun = icechunk.Repository.exists(storage) and _holds_anything(
-            icechunk.Repository.open(storage, config=_CONFIG).readonly_session("main")
+    with _clear_errors(label, outcome="nothing was read"):
+        begun = icechunk.Repository.exists(storage, _CONFIG.storage) and _holds_anything(
+            icechunk.Repository.open(storage, config=_CONFIG).readonly_session("main").store
         )
-    repo = open_repository(storage) if begun else create(storage, layer(years[0]))
-    there = read(repo).year.values
+    first = layer(years[0])
+    repo = open_repository(storage) if begun else create(storage, first)
+    cube = read(repo)
+    if _locate(label, first, cube) != tuple(slice(0, size) for size in cube.shape[1:]):
+        raise CubeError(f"{label}: expected the cube of {box}, found a larger one; choose another path for this box")
+    there = cube.year.values
     for year in years:
         if year not in there:
             append_year(repo, year, layer(year), metadata={"source": tile_source(tile, year), "author": "workshop"})
@@ -297,25 +334,91 @@ def digest(pixels: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(pixels)).hexdigest()
 
 
-def _holds_anything(session: icechunk.Session) -> bool:
+def _open_or_create(storage: icechunk.Storage) -> icechunk.Repository:
+    """Open the repository, or create it, also where an earlier creation was cut off."""
     try:
-        zarr.open_group(session.store, mode="r")
-    except (GroupNotFoundError, ContainsArrayError):
+        return icechunk.Repository.open_or_create(storage, config=_CONFIG)
+    except (icechunk.InvalidInputError, icechunk.ConflictError):
+        # Not empty: somebody else made one just now, or an earlier creation was cut off. That leaves Icechunk's first
+        # snapshot and its log, which always have the same name.
+        found = [thing.key for thing in storage.list_objects_metadata(_CONFIG.storage)]
+    if "repo" in found:
+        return icechunk.Repository.open(storage, config=_CONFIG)
+    strange = [key for key in found if not key.endswith("/1CECHNKREP0F1RSTCMT0")]
+    if strange:
+        raise CubeError(
+            f"creating the cube: expected an empty place, found {len(found)} objects such as {strange[0]}; "
+            "choose another path"
+        )
+    return icechunk.Repository.create(storage, config=_CONFIG, check_clean_root=False)
+
+
+def _holds_anything(store: Any) -> bool:
+    try:
+        zarr.open_group(store, mode="r")
+    except GroupNotFoundError:
         return False
+    except ContainsArrayError:
+        return True
     return True
 
 
-def _open(session: icechunk.Session) -> xr.DataArray:
-    if not _holds_anything(session):
+def _open(store: Any) -> xr.DataArray:
+    """Open a Zarr store's cube, once it is known to be one."""
+    if not _holds_anything(store):
         raise CubeError("expected a cube, found an empty repository; create one with cube.create")
-    data = xr.open_zarr(session.store, consolidated=False, decode_coords="all", chunks=None)
+    expected = f"expected a cube with the array {ARRAY} (year, y, x)"
+    try:
+        data = xr.open_zarr(store, consolidated=False, decode_coords="all", chunks=None)
+    except ContainsArrayError as error:
+        raise CubeError(f"{expected}, found an array at the root; wrong path?") from error
     if ARRAY not in data or data[ARRAY].dims != ("year", "y", "x"):
-        raise CubeError(f"expected a cube with the array {ARRAY} (year, y, x), found {dict(data.sizes)}; wrong path?")
-    return data[ARRAY]
+        raise CubeError(f"{expected}, found {dict(data.sizes)}; wrong path?")
+    cube = data[ARRAY]
+    if cube.dtype != np.uint8:
+        raise CubeError(f"{expected} as uint8 without scale or mask, found {cube.dtype}; make it with cube.create")
+    if any(axis not in cube.coords for axis in cube.dims) or cube["year"].dtype.kind not in "iu":
+        raise CubeError(f"{expected} and coordinates for each, years as integers, found {list(cube.coords)}")
+    if cube.rio.crs is None:
+        raise CubeError(f"{expected} and a CRS, found none")
+    others = [name for name, variable in data.variables.items() if "year" in variable.dims]
+    if set(others) != {ARRAY, "year"}:
+        raise CubeError(f"{expected} as the only one with years, found {others}; they would fall behind")
+    return cube
 
 
 def _note(year: int, pixels: np.ndarray, metadata: dict[str, Any] | None) -> dict[str, Any]:
-    return {"year": int(year), "sha256": digest(pixels), **(metadata or {})}
+    return {**(metadata or {}), "year": int(year), "sha256": digest(pixels)}
+
+
+def _attributes(label: str, layer: xr.DataArray) -> dict[str, Any]:
+    """Return a layer's attributes without those that would make xarray decode class codes as something else."""
+    plain = {"scale_factor": 1, "add_offset": 0, "_FillValue": legend.NODATA, "missing_value": legend.NODATA}
+    for name, harmless in plain.items():
+        if layer.attrs.get(name, harmless) != harmless:
+            raise CubeError(
+                f"{label}: expected class codes as they are, found the attribute {name} = {layer.attrs[name]}; "
+                f"only {harmless} is the same as none"
+            )
+    return {name: value for name, value in layer.attrs.items() if name not in {*plain, "grid_mapping"}}
+
+
+def _check_year(label: str, year: int) -> None:
+    if not isinstance(year, int | np.integer) or isinstance(year, bool):
+        raise CubeError(f"{label}: expected the year as an integer, found {type(year).__name__}")
+    if not 0 < year < 10_000:
+        raise CubeError(f"{label}: expected a year such as 2020")
+
+
+def _check_metadata(label: str, metadata: dict[str, Any] | None) -> None:
+    try:
+        same = metadata is None or (
+            isinstance(metadata, dict) and json.loads(json.dumps(metadata, allow_nan=False)) == metadata
+        )
+    except (TypeError, ValueError):
+        same = False
+    if not same:
+        raise CubeError(f"{label}: expected metadata as a dictionary that JSON can hold, found {metadata!r}")
 
 
 def _check_kind(label: str, layer: xr.DataArray) -> None:
@@ -339,6 +442,28 @@ def _load(label: str, layer: xr.DataArray) -> np.ndarray:
     return pixels
 
 
+def _check_axis(label: str, layer: xr.DataArray, axis: str) -> None:
+    if axis not in layer.coords:
+        raise CubeError(f"{label}: expected pixel centres along {axis}, found no such coordinate")
+    centres = layer[axis].values
+    if not centres.size:
+        raise CubeError(f"{label}: expected at least one pixel along {axis}, found none; does the box overlap?")
+    if centres.dtype.kind not in "fiu" or not np.isfinite(centres).all():
+        raise CubeError(f"{label}: expected {axis} as numbers, found {centres.dtype} {centres[:3]}")
+
+
+def _step(label: str, grid: xr.DataArray, axis: str) -> float:
+    """Return the distance between pixel centres along an axis, once it is known to be always the same."""
+    centres = grid[axis].values
+    if centres.size < 2:
+        raise CubeError(f"{label}: expected at least two pixels along {axis}, found {centres.size}")
+    step = (centres[-1] - centres[0]) / (centres.size - 1)
+    even = centres[0] + step * np.arange(centres.size)
+    if not step or np.abs(centres - even).max() > 0.1 * abs(step):
+        raise CubeError(f"{label}: expected evenly spaced pixels along {axis}, found steps that differ")
+    return float(step)
+
+
 def _locate(label: str, layer: xr.DataArray, cube: xr.DataArray) -> tuple[slice, slice]:
     """Return the rows and columns of the cube whose pixel centres are the layer's, in the same CRS."""
     if layer.rio.crs != cube.rio.crs:
@@ -348,8 +473,8 @@ def _locate(label: str, layer: xr.DataArray, cube: xr.DataArray) -> tuple[slice,
         )
 
     def along(axis: str) -> slice:
-        mine, grid = layer[axis].values, cube[axis].values
-        step = (grid[-1] - grid[0]) / (grid.size - 1)
+        _check_axis(label, layer, axis)
+        mine, grid, step = layer[axis].values, cube[axis].values, _step(label, cube, axis)
         if mine.size > 1 and (mine[-1] - mine[0]) * step < 0:
             raise CubeError(f"{label}: {axis} runs the wrong way; expected it as in the cube, {grid[0]:.5f} first")
         start = round((mine[0] - grid[0]) / step)
@@ -360,7 +485,7 @@ def _locate(label: str, layer: xr.DataArray, cube: xr.DataArray) -> tuple[slice,
                 f"go from {grid[0]:.5f} to {grid[-1]:.5f}; cut it first"
             )
         off = np.abs(mine - grid[there]).max() / abs(step)
-        if not off <= 0.1:
+        if off > 0.1:
             raise CubeError(
                 f"{label}: {axis} is off the cube's grid by up to {off:.3g} pixels; expected pixel centres such as "
                 f"{grid[start]:.6f}, found {mine[0]:.6f}; align it with nearest-neighbour resampling"
@@ -378,19 +503,56 @@ def _commit(
     message: str,
     metadata: Callable[[], dict[str, Any]],
 ) -> str:
-    """Write in a session of its own and commit; start again from the new tip where somebody else was faster."""
+    """Write in a session of its own and commit.
+
+    Where somebody else was faster, ours is rebased as long as theirs changed pixels only; otherwise what was checked
+    may no longer hold, and it starts again from the new tip.
+    """
+    session = None
     for _ in range(ATTEMPTS):
-        with _clear_errors(label):
-            session = repo.writable_session(branch)
-            write(session)
+        if session is None:
+            with _clear_errors(label):
+                session = repo.writable_session(branch)
+                write(session)
         with _clear_errors(
             label, outcome="if the commit arrived, it is there as a whole: look before you run it again"
         ):
+            note = metadata()
             try:
-                return session.commit(message, metadata(), rebase_with=icechunk.ConflictDetector())
+                return session.commit(message, note)
             except icechunk.ConflictError:
-                continue
+                arrived = _find(repo, branch, session.snapshot_id, message, note)
+            if arrived:
+                return arrived
+            session = _rebase(repo, session)
     raise CubeError(f"{label}: others committed first {ATTEMPTS} times; nothing was committed, run it again")
+
+
+def _find(repo: icechunk.Repository, branch: str, base: str, message: str, note: dict[str, Any]) -> str | None:
+    """Return the commit with this message and metadata after a snapshot.
+
+    When the answer to a commit gets lost, Icechunk asks again, and the store says that the branch has moved: by us.
+    """
+    for snapshot in repo.ancestry(branch=branch):
+        if snapshot.id == base:
+            break
+        if snapshot.message == message and snapshot.metadata == note:
+            return snapshot.id
+    return None
+
+
+def _rebase(repo: icechunk.Repository, session: icechunk.Session) -> icechunk.Session | None:
+    """Rebase a session; None where that is not possible, or where others changed more than pixels since its base."""
+    base = session.snapshot_id
+    try:
+        session.rebase(icechunk.ConflictDetector())
+        theirs = repo.diff(from_snapshot_id=base, to_snapshot_id=session.snapshot_id)
+    except (icechunk.ConflictError, icechunk.InvalidInputError):  # the latter: the branch was reset
+        return None
+    nodes = ("new_groups", "new_arrays", "deleted_groups", "deleted_arrays", "updated_groups", "updated_arrays")
+    if any(getattr(theirs, kind) for kind in (*nodes, "moved_nodes")) or set(theirs.updated_chunks) - {f"/{ARRAY}"}:
+        return None
+    return session
 
 
 @contextmanager
@@ -407,8 +569,6 @@ def _clear_errors(label: str, outcome: str = "nothing was committed") -> Iterato
             f"{label}: the store does not answer or refuses ({_first_line(error)}); check its address, the bucket "
             f"and the credentials; {outcome}"
         ) from error
-    except icechunk.ConflictError:
-        raise
     except icechunk.IcechunkError as error:
         raise CubeError(f"{label}: {_first_line(error)}; {outcome}") from error
 
