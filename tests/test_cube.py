@@ -679,6 +679,19 @@ def overtake(monkeypatch, first):
     monkeypatch.setattr(icechunk.Session, "commit", commit)
 
 
+def test_edits_of_other_chunks_are_rebased_not_written_again(repo, bucket, request, monkeypatch):
+    def chunks():
+        return len(bucket.icechunk(f"own/{request.node.name}").list_objects_metadata(prefix="chunks"))
+
+    before = chunks()
+    west, east = layer(2000)[:10, :10] * 0 + 3, layer(2000)[:10, -10:] * 0 + 4
+    overtake(monkeypatch, lambda: cube.write_region(repo, 2000, west, message="theirs"))
+    cube.write_region(repo, 2000, east, message="ours")
+    assert chunks() == before + 2
+    found = cube.read(repo)[0].values
+    assert (found[:10, :10] == 3).all() and (found[:10, -10:] == 4).all()
+
+
 def test_two_edits_of_one_chunk_both_survive(repo, monkeypatch):
     a, b = layer(2000)[:10, :10] * 0 + 3, layer(2000)[20:30, 20:30] * 0 + 4
     overtake(monkeypatch, lambda: cube.write_region(repo, 2000, a, message="theirs"))
@@ -740,6 +753,13 @@ def write_into(repo, path, values):
         zarr.open_array(store, path=path, mode="r+")[:] = values
 
 
+def in_another_crs(repo):
+    """Change an attribute; no chunk is touched."""
+    with repo.transaction("main", message="theirs") as store:
+        array = zarr.open_array(store, path="spatial_ref", mode="r+")
+        array.attrs.update(dict.fromkeys(("crs_wkt", "spatial_ref"), rasterio.CRS.from_epsg(3857).to_wkt()))
+
+
 # What was checked before somebody else moved the branch does not hold after it. Icechunk sees no conflict in any of
 # these: they changed other nodes or chunks than we did.
 MEANWHILE = {
@@ -748,6 +768,7 @@ MEANWHILE = {
     "reset to nothing": (lambda r: r.reset_branch("main", history(r)[3]), "found an empty repository"),
     "years relabelled": (lambda r: write_into(r, "year", [2000, 2001]), "one of the cube's years .2000, 2001."),
     "moved by half a pixel": (lambda r: write_into(r, "x", layer(2000).x.values + 0.000125), "off the cube's grid"),
+    "in another CRS": (in_another_crs, "expected the CRS EPSG:3857, found EPSG:4326"),
     "turned": (lambda r: write_into(r, "y", layer(2000).y.values[::-1]), "y runs the wrong way"),
 }
 
@@ -761,7 +782,7 @@ def test_a_region_is_checked_again_after_others_changed_the_cube(repo, monkeypat
     assert tips and history(repo) == tips
 
 
-@pytest.mark.parametrize("name", ["reset to nothing", "moved by half a pixel", "turned"])
+@pytest.mark.parametrize("name", ["reset to nothing", "in another CRS", "moved by half a pixel", "turned"])
 def test_an_append_is_checked_again_after_others_changed_the_cube(repo, monkeypatch, name):
     theirs, message = MEANWHILE[name]
     tips = []

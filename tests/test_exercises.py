@@ -227,7 +227,16 @@ WRONG = {
             "These are the years of main",
         ),
         ("release, release_years = 'good', [2015]", "Through it one finds four years"),
-        ("release, release_years = 'good', 'four'", "Expected a tag's name and a list of years"),
+        ("release, release_years = 'good', [2000.5, 2005.5, 2010.5, 2015.5]", "Through it one finds four years"),
+        (
+            "repo.create_branch('resized', repo.lookup_tag('good'))\n"
+            "with repo.transaction('resized', message='Resize') as store:\n"
+            "    zarr.open_array(store, path='lulc', mode='r+').resize((5, 2000, 4000))\n"
+            "repo.create_tag('resized', repo.lookup_branch('resized'))\n"
+            "release, release_years = 'resized', [2000, 2005, 2010, 2015]",
+            "lulc is (5, 2000, 4000), uint8 in that version",
+        ),
+        ("release, release_years = 'good', 'four'", "Through it one finds four years, not ['four']"),
         (
             "repo.create_branch('spoilt', repo.lookup_tag('good'))\n"
             "with repo.transaction('spoilt', message='Spoil') as store:\n"
@@ -270,6 +279,18 @@ WRONG = {
             "ben.commit('Ben: houses')\nsettled = 'w6'",
             "Neither edit is there",
         ),
+        (
+            "ben = same_chunk('w7')\nben = repo.writable_session('w7')\n"
+            "zarr.open_array(ben.store, path='lulc', mode='r+')[:, 400:500, :100] = 250\n"
+            "ben.commit('Ben: houses')\nsettled = 'w7'",
+            "Both edits are there, but 2000 changed, too",
+        ),
+        (
+            "ben = same_chunk('w8')\nben = repo.writable_session('w8')\n"
+            "zarr.open_array(ben.store, path='lulc', mode='r+').resize((6, 2000, 4000))\n"
+            "edit(ben, slice(400, 500), slice(0, 100), 250)\nben.commit('Ben: houses')\nsettled = 'w8'",
+            "On this branch lulc has become (6, 2000, 4000), uint8",
+        ),
         ("settled = repo", "Expected the name of a branch"),
     ],
     "05-1": [
@@ -291,6 +312,10 @@ WRONG = {
         ("patch = xr.full_like(in_box.sel(year=2020), 1)", "400,000 of the 400,000 pixels are not 10"),
         ("patch = in_box.sel(year=2020)", "pixels are not 10"),
         ("patch = xr.full_like(in_box.sel(year=2020), 10).T", "(y, x)"),
+        (
+            "import rioxarray\npatch = xr.full_like(in_box.sel(year=2020), 10).rio.write_crs('EPSG:3857')",
+            "The patch claims to be in EPSG:3857",
+        ),
         ("patch = np.full((1000, 400), 10, 'uint8')", "found ndarray"),
         ("patch = xr.DataArray(np.full((1000, 400), 10, 'uint8'), dims=('y', 'x'))", "with their coordinates"),
     ],
@@ -307,6 +332,20 @@ WRONG = {
                 "a[4] = np.where(np.arange(4000) < 400, np.where(np.arange(2000)[:, None] < 1000, 10, a[4]), a[4])"
             ),
             "32 chunks were written",
+        ),
+        (
+            uncommitted("a[4, :1000, :400] = 10; a.attrs['note'] = 'repaired'"),
+            "2 chunks were written, and /lulc made anew or changed",
+        ),
+        (
+            uncommitted("a[4, :1000, :400] = 10; zarr.open_group(session.store, mode='r+').attrs['note'] = 'repaired'"),
+            "2 chunks were written, and / made anew or changed",
+        ),
+        (
+            uncommitted(
+                "a[4, :1000, :400] = 10; y = zarr.open_array(session.store, path='year', mode='r+'); y[:] = y[:]"
+            ),
+            "3 chunks were written, some of /year",
         ),
         ("repo.create_branch('try', v1)\nsession = repo.writable_session('try')", "commit to the branch 'try'"),
     ],
@@ -357,6 +396,12 @@ WRONG = {
             "This commit is on the branch 'elsewhere'",
         ),
         (committed("a[4, :1000, :400] = 10") + "\npatched = v1", "The cube is right. But main points at"),
+        (
+            "repo.reset_branch('main', v1)\nsession = repo.writable_session('main')\n"
+            "zarr.open_array(session.store, path='lulc', mode='r+')[4, :1000, :400] = 10\n"
+            "patched = session.amend('w')",
+            "v1.0 is no longer in the history of main",
+        ),
         # last, because the right answer commits this session
         (uncommitted("a[4, :1000, :400] = 10") + "\npatched = session.snapshot_id", "Nothing was committed"),
     ],

@@ -1,0 +1,15 @@
+"""Checks the exercises' answers and gives hints.
+
+A check never raises: it says *not attempted*, *not right yet* with a hint that names the likely mistake, or *right*.
+What is right is worked out here from the files with rasterio, h5py and NumPy, never with the code a learner is to
+write. The answers themselves stand in ``solutions/``.
+
+``verdicts.py`` is the machinery, ``boxes.py`` what several checks ask of pixels; each other module holds the checks of
+some lessons and registers them when it is imported.
+"""
+
+from workshop.exercises import lesson_06_appendix, lessons_01_03  # noqa: F401, for what they register
+from workshop.exercises.lessons_04_05 import busy_repository
+from workshop.exercises.verdicts import NOT_ATTEMPTED, NOT_YET, RIGHT, Verdict, check, hint, names
+
+__all__ = ["NOT_ATTEMPTED", "NOT_YET", "RIGHT", "Verdict", "busy_repository", "check", "hint", "names"]

@@ -1,0 +1,71 @@
+"""What several checks ask of a box of pixels, and the box as the file holds it."""
+
+from typing import Any
+
+import numpy as np
+import rasterio
+import xarray as xr
+from rasterio.windows import from_bounds
+
+from workshop.exercises.verdicts import NotRightError
+from workshop.tiles import RESOLUTION, SAMPLE_TILE, Box, tile_path
+
+
+def read_box(year: int, box: Box) -> np.ndarray:
+    """Return a box of the sample tile, read with rasterio alone."""
+    with rasterio.open(tile_path(SAMPLE_TILE, year)) as src:
+        window = from_bounds(*box, transform=src.transform).round_offsets().round_lengths()
+        return src.read(1, window=window)
+
+
+def is_at(answer: xr.DataArray, pixels: np.ndarray, box: Box) -> bool:
+    """Whether an array has the shape of the pixels, and their centres in the box as coordinates."""
+    if answer.shape != pixels.shape:
+        return False
+    y = box.north - (np.arange(pixels.shape[0]) + 0.5) * RESOLUTION
+    x = box.west + (np.arange(pixels.shape[1]) + 0.5) * RESOLUTION
+    return np.allclose(answer.y, y, rtol=0, atol=1e-7) and np.allclose(answer.x, x, rtol=0, atol=1e-7)
+
+
+def check_sides(answer: xr.DataArray, box: Box) -> None:
+    """Name the side at which an array's outer pixels are not those of the box."""
+    if answer.y[0] < answer.y[-1]:
+        raise NotRightError("The rows are upside down: keep y falling from north to south.")
+    sides = {
+        "north": (float(answer.y[0]), box.north - RESOLUTION / 2),
+        "south": (float(answer.y[-1]), box.south + RESOLUTION / 2),
+        "west": (float(answer.x[0]), box.west + RESOLUTION / 2),
+        "east": (float(answer.x[-1]), box.east - RESOLUTION / 2),
+    }
+    for side, (found, wanted) in sides.items():
+        outward = (found - wanted) * (1 if side in ("north", "east") else -1)
+        pixels = round(abs(outward) / RESOLUTION)
+        if pixels:
+            raise NotRightError(
+                f"The box {misses(side, pixels, outward > 0)}: select by label with sel, not by position "
+                "or with a method that rounds outwards."
+            )
+
+
+def misses(side: str, pixels: int, outward: bool) -> str:
+    """Say by how many rows or columns a box misses a side."""
+    unit = ("row" if side in ("north", "south") else "column") + ("s" if pixels > 1 else "")
+    return f"{'reaches too far' if outward else 'stops short'} in the {side} by {pixels} {unit}"
+
+
+def is_close(found: float, expected: float, tolerance: float = 1e-9) -> bool:
+    """Whether two numbers are the same but for rounding."""
+    return abs(float(found) - expected) <= tolerance * max(1, abs(expected))
+
+
+def as_class_codes(answer: Any, what: str) -> xr.DataArray:
+    """Return the answer, once it is an array of untouched class codes."""
+    if not isinstance(answer, xr.DataArray):
+        raise NotRightError(f"Expected {what} as an xarray.DataArray, found {type(answer).__name__}.")
+    if "band" in answer.dims:
+        raise NotRightError("The array still has a band dimension: squeeze it out.")
+    if answer.dtype != np.uint8:
+        raise NotRightError(
+            f"The classes have become {answer.dtype}: codes must stay uint8, without mask, scale or offset."
+        )
+    return answer

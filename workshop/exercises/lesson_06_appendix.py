@@ -1,0 +1,216 @@
+"""Checks of lesson 06 (references) and of the appendix (chunking)."""
+
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import h5py
+import icechunk
+import numpy as np
+import xarray as xr
+import zarr
+from zarr.errors import GroupNotFoundError
+
+from workshop.exercises.boxes import as_class_codes, check_sides, is_at, read_box
+from workshop.exercises.verdicts import NotRightError, exercise
+from workshop.sample import write_air
+from workshop.tiles import DEFECT_BOX, RESOLUTION, TILE_SIZE, YEARS
+
+# Lesson 06: references
+
+
+@cache
+def _air_file(first_year: int = 2013, last_year: int = 2014) -> tuple[int, np.ndarray]:
+    """Return where the values begin in the lesson's netCDF file, and the stored integers (time, lat, lon)."""
+    with TemporaryDirectory() as folder, h5py.File(write_air(Path(folder) / "air.nc", first_year, last_year)) as file:
+        return file["air"].id.get_offset(), file["air"][:]
+
+
+@exercise(
+    "06-1",
+    expects="a whole number: a position in the file in bytes",
+    hint="How many values come before it? How many bytes has each? And where in the file does the first one begin?",
+)
+def _position(answer: int) -> str:
+    offset, values = _air_file()
+    if float(answer) != int(answer):
+        raise NotRightError(f"{answer} is between two bytes: count whole values, then whole bytes.")
+    answer, wanted = int(answer), (1000, 10, 20)
+    index = int(np.ravel_multi_index(wanted, values.shape))
+    if answer == offset + index * 2:
+        stored = int(values[wanted])
+        return f"There stands {stored.to_bytes(2, 'big').hex(' ')}, which is {stored} or {stored / 100} K."
+    if answer == index:
+        raise NotRightError("So many values come before it. Each has two bytes, and the first is not at byte 0.")
+    if answer == index * 2:
+        raise NotRightError("So many bytes after the first value; where in the file does that one begin?")
+    if answer == offset + index:
+        raise NotRightError("Each value has two bytes: int16 is 16 bits.")
+    if answer == offset + int(np.ravel_multi_index(wanted, values.shape, order="F")) * 2:
+        raise NotRightError("This is the place if time ran fastest; the last axis (longitude) does.")
+    if not offset <= answer < offset + values.nbytes:
+        raise NotRightError(f"Not in the array, which has the bytes {offset:,} to {offset + values.nbytes - 1:,}.")
+    if (answer - offset) % 2:
+        raise NotRightError("This is the middle of a value: each begins an even number of bytes after the first.")
+    found = tuple(int(k) for k in np.unravel_index((answer - offset) // 2, values.shape))
+    raise NotRightError(f"There begins the value with the indices {found}; wanted is {wanted}.")
+
+
+@exercise(
+    "06-2",
+    expects="the repository",
+    hint="open_virtual(file).vz.to_icechunk(session.store, group='2013'), and so on for the others; then commit.",
+)
+def _groups(repo: icechunk.Repository) -> str:
+    if not isinstance(repo, icechunk.Repository):
+        raise NotRightError(f"Expected the repository, found {type(repo).__name__}.")
+    session = repo.readonly_session("main")
+    try:
+        root = zarr.open_group(session.store, mode="r")
+    except GroupNotFoundError:
+        raise NotRightError("main is empty: write the references in a session, then commit it.") from None
+    years = (2013, 2014, 2015, 2016)
+    for year in years:
+        if str(year) not in root or "air" not in root[str(year)]:
+            raise NotRightError(f"There is no group {str(year)!r} with the array air; found {sorted(root.keys())}.")
+        array = root[str(year)]["air"]
+        _, expected = _air_file(year, year)
+        if array.shape != expected.shape:
+            raise NotRightError(f"{year}: expected the shape {expected.shape}, found {array.shape}: another file?")
+        kinds = {str(session.chunk_type(f"/{year}/air", [k, 0, 0])) for k in range(array.cdata_shape[0])}
+        if kinds != {"ChunkType.virtual"}:
+            raise NotRightError(f"{year}: the values were copied; expected references (open_virtual, then vz).")
+        try:
+            found = array[:]
+        except icechunk.IcechunkError as error:
+            reason = "authorize" in str(error)
+            raise NotRightError(
+                f"{year}: the references cannot be followed: "
+                + ("create the repository with authorize_virtual_chunk_access=allowed." if reason else str(error))
+            ) from None
+        if not np.array_equal(found, expected):
+            raise NotRightError(f"{year}: the references lead to other values: is this the file of {year}?")
+    return "Four groups, four chunk sizes, and no value copied."
+
+
+@exercise(
+    "06-3",
+    expects="the repository and a DataArray (y, x)",
+    hint="Dataset({'lulc': (('y', 'x'), references)}, coords={'x': ..., 'y': ...}), then vz.to_icechunk and commit.",
+)
+def _own_references(repo: icechunk.Repository, answer: xr.DataArray) -> str:
+    if not isinstance(repo, icechunk.Repository):
+        raise NotRightError(f"Expected the repository first, found {type(repo).__name__}.")
+    answer = as_class_codes(answer, "the pixels")
+    if answer.dims != ("y", "x") or not {"y", "x"} <= set(answer.coords):
+        raise NotRightError(f"Expected the dimensions (y, x) with their coordinates, found {answer.dims}.")
+    if answer.size == 0:
+        raise NotRightError("No pixels: y runs from north to south, so its slice must start at the northern latitude.")
+    session = repo.readonly_session("main")
+    try:
+        stored = zarr.open_array(session.store, path="lulc", mode="r")
+    except FileNotFoundError:
+        raise NotRightError("There is no array lulc on main: name it so, and commit.") from None
+    if stored.shape != (TILE_SIZE, TILE_SIZE):
+        raise NotRightError(f"lulc has the shape {stored.shape}, expected ({TILE_SIZE}, {TILE_SIZE}): the whole tile.")
+    if str(session.chunk_type("/lulc", [30_000, 0])) != "ChunkType.virtual":
+        raise NotRightError("The pixels were copied; expected references to the tile's strips.")
+    half = RESOLUTION / 2
+    if abs(abs((float(answer.x[0]) - DEFECT_BOX.west) / half % 2) - 1) > 0.1:
+        raise NotRightError("The coordinates are half a pixel off: they belong to the pixels' centres, not corners.")
+    check_sides(answer, DEFECT_BOX)
+    wanted, expected = 2020, {year: read_box(year, DEFECT_BOX) for year in YEARS}
+    if not is_at(answer, expected[wanted], DEFECT_BOX):
+        raise NotRightError("The outer rows and columns are right, but not what lies between: take all, in order.")
+    same = [year for year, pixels in expected.items() if np.array_equal(answer.values, pixels)]
+    if wanted in same:
+        return f"The pixels of {wanted}, defect and all, out of the file itself."
+    if same:
+        raise NotRightError(f"These are the pixels of {' or '.join(map(str, same))}; wanted are those of {wanted}.")
+    raise NotRightError("The place is right, the pixels are not: are the rows in the file's order?")
+
+
+# Appendix: chunking
+
+_WORLD = (5, 560_000, 1_440_000)
+
+
+def _shape(answer: Any, what: str) -> tuple[int, int, int]:
+    """Return a planned shape (year, y, x), once it is one that fits the world and its tiles."""
+    parts = np.asarray(answer).ravel().tolist()
+    if len(parts) != 3 or any(float(part) != int(part) or part < 1 for part in parts):
+        raise NotRightError(f"Expected {what} as three whole numbers (year, y, x), found {answer!r}.")
+    year, y, x = (int(part) for part in parts)
+    if year > _WORLD[0]:
+        raise NotRightError(f"The cube has five years, {what} {year}: the order is (year, y, x).")
+    for axis, size in {"y": y, "x": x}.items():
+        if TILE_SIZE % size:
+            raise NotRightError(
+                f"Along {axis}, {TILE_SIZE:,} is no multiple of {size:,}: they would cross tile borders."
+            )
+    return year, y, x
+
+
+def _most_touched(window: tuple[int, ...], chunks: tuple[int, ...]) -> int:
+    """Return the most chunks that a window meets, found by trying every offset."""
+    most = 1
+    for size, chunk in zip(window, chunks, strict=True):
+        offsets = np.arange(chunk)
+        most *= int(((offsets + size - 1) // chunk + 1).max())
+    return most
+
+
+@exercise(
+    "ap-1",
+    expects="a shape (year, y, x)",
+    hint="at_most((1, 1000, 1000), chunks) is 9 when a chunk is at least 500 high and wide. What has room in 1 MB?",
+)
+def _map_chunks(answer: tuple[int, int, int]) -> str:
+    chunks = _shape(answer, "chunks")
+    size, most = int(np.prod(chunks)), _most_touched((1, 1000, 1000), chunks)
+    if size > 1_000_000:
+        deep = " A map wants one year only: why hold more in a chunk?" if chunks[0] > 1 else ""
+        raise NotRightError(f"A chunk has {size:,} bytes, more than 1,000,000.{deep}")
+    if most > 9:
+        raise NotRightError(f"A map that lies badly touches {most} chunks, more than 9: make them larger along y or x.")
+    return f"At most {most} chunks of {size:,} bytes; the world has {_count(chunks):,} of them."
+
+
+def _count(chunks: tuple[int, ...]) -> int:
+    return int(np.prod([-(-size // chunk) for size, chunk in zip(_WORLD, chunks, strict=True)]))
+
+
+@exercise(
+    "ap-2",
+    expects="a shape (year, y, x)",
+    hint="All years must be in the chunk. How many pixels along y and x are left of 64,000 bytes?",
+)
+def _series_chunks(answer: tuple[int, int, int]) -> str:
+    chunks = _shape(answer, "chunks")
+    size, most = int(np.prod(chunks)), _most_touched((1, 500, 500), chunks)
+    if chunks[0] < 5:
+        raise NotRightError(f"A pixel through five years touches {-(-5 // chunks[0])} chunks: put all years into one.")
+    if size > 64_000:
+        raise NotRightError(f"A chunk has {size:,} bytes, more than 64,000.")
+    if most > 36:
+        raise NotRightError(f"A map of 500 x 500 may touch {most} chunks, more than 36: larger, or nearer to squares.")
+    return f"One chunk of {size:,} bytes a pixel, at most {most} a map; the world has {_count(chunks):,} of them."
+
+
+@exercise(
+    "ap-3",
+    expects="two shapes (year, y, x)",
+    hint="Multiply your chunks' y and x by a whole number until the product has 8 to 64 MB; 40,000 must be a multiple.",
+)
+def _series_shards(chunks: tuple[int, int, int], answer: tuple[int, int, int]) -> str:
+    _series_chunks(chunks)
+    chunks, shards = _shape(chunks, "chunks"), _shape(answer, "shards")
+    for axis, chunk, shard in zip(("year", "y", "x"), chunks, shards, strict=True):
+        if shard % chunk:
+            raise NotRightError(f"Along {axis}, a shard of {shard:,} does not hold whole chunks of {chunk:,}.")
+    size = int(np.prod(shards))
+    if not 8_000_000 <= size <= 64_000_000:
+        raise NotRightError(f"A shard has {size / 1e6:.3g} MB, which is too {'small' if size < 8e6 else 'large'}.")
+    inside = int(np.prod(np.floor_divide(shards, chunks)))
+    return f"{inside:,} chunks in a shard of {size / 1e6:.3g} MB: {_count(shards):,} objects, not {_count(chunks):,}."
