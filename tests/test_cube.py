@@ -679,6 +679,16 @@ def overtake(monkeypatch, first):
     monkeypatch.setattr(icechunk.Session, "commit", commit)
 
 
+def test_the_same_edit_again_is_not_taken_for_the_first(repo, monkeypatch):
+    corner = layer(2000)[:10, :10]
+    cube.write_region(repo, 2000, corner * 0 + 3, message="ours")
+    cube.write_region(repo, 2000, corner, message="taken back")
+    overtake(monkeypatch, lambda: cube.write_region(repo, 2000, layer(2000)[20:30, :10] * 0 + 4, message="theirs"))
+    cube.write_region(repo, 2000, corner * 0 + 3, message="ours")
+    assert (cube.read(repo)[0, :10, :10] == 3).all()
+    assert [s.message for s in repo.ancestry(branch="main")][:2] == ["ours", "theirs"]
+
+
 def test_edits_of_other_chunks_are_rebased_not_written_again(repo, bucket, request, monkeypatch):
     def chunks():
         return len(bucket.icechunk(f"own/{request.node.name}").list_objects_metadata(prefix="chunks"))

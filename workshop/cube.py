@@ -533,12 +533,13 @@ def _find(repo: icechunk.Repository, branch: str, base: str, message: str, note:
 
     When the answer to a commit gets lost, Icechunk asks again, and the store says that the branch has moved: by us.
     """
+    found = None
     for snapshot in repo.ancestry(branch=branch):
         if snapshot.id == base:
-            break
+            return found
         if snapshot.message == message and snapshot.metadata == note:
-            return snapshot.id
-    return None
+            found = snapshot.id
+    return None  # the branch was reset
 
 
 def _rebase(repo: icechunk.Repository, session: icechunk.Session) -> icechunk.Session | None:
