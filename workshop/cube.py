@@ -517,29 +517,11 @@ def _commit(
         with _clear_errors(
             label, outcome="if the commit arrived, it is there as a whole: look before you run it again"
         ):
-            note = metadata()
             try:
-                return session.commit(message, note)
+                return session.commit(message, metadata())
             except icechunk.ConflictError:
-                arrived = _find(repo, branch, session.snapshot_id, message, note)
-            if arrived:
-                return arrived
-            session = _rebase(repo, session)
+                session = _rebase(repo, session)
     raise CubeError(f"{label}: others committed first {ATTEMPTS} times; nothing was committed, run it again")
-
-
-def _find(repo: icechunk.Repository, branch: str, base: str, message: str, note: dict[str, Any]) -> str | None:
-    """Return the commit with this message and metadata after a snapshot.
-
-    When the answer to a commit gets lost, Icechunk asks again, and the store says that the branch has moved: by us.
-    """
-    found = None
-    for snapshot in repo.ancestry(branch=branch):
-        if snapshot.id == base:
-            return found
-        if snapshot.message == message and snapshot.metadata == note:
-            found = snapshot.id
-    return None  # the branch was reset
 
 
 def _rebase(repo: icechunk.Repository, session: icechunk.Session) -> icechunk.Session | None:
