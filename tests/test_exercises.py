@@ -119,7 +119,10 @@ WRONG = {
         ("built_up_percent = lulc == 250", "Expected a number"),
     ],
     "02-3": [
-        ("city_again = tiles.select_box(tiles.open_tile('50N_120W', 2000), exercises.CITY)", "not opened from a Zarr"),
+        (
+            "city_again = tiles.select_box(tiles.open_tile('50N_120W', 2000), exercises.CITY)",
+            "not opened from a Zarr",
+        ),
         ("city_again = lulc.values", "found ndarray"),
         (
             "city_again = tiles.select_box(tiles.open_tile('50N_120W', 2000), exercises.CITY)\n"

@@ -242,7 +242,7 @@ def air(folder, year, name="air", scale_factor=0.01, **encoding):
         other["air"].attrs["scale_factor"] = scale_factor
         other.to_netcdf(year, engine="h5netcdf", encoding={"air": {"dtype": ">i2"} | encoding})
     return open_virtual_dataset(
-        year.as_uri(),
+        virtual.file_url(year),
         registry=ObjectStoreRegistry({"file://": LocalStore()}),
         parser=HDFParser(),
         loadable_variables=["time", "lat", "lon"],
@@ -286,6 +286,21 @@ def test_virtualizarr_refuses_files_of_another_encoding(tmp_path, other):
 def test_what_is_no_tile_is_refused_as_everywhere(tmp_path):
     with pytest.raises(tiles.TileError, match="expected a file"):
         virtual.open_virtual_tile(TILE, 2000, tmp_path)
+
+
+@pytest.mark.parametrize("folder", ["with blank", "Küche", "a+b&c", "[x]", "~x"])
+def test_folders_of_any_name(tmp_path, folder):
+    path = write_small(tmp_path / folder)
+    np.testing.assert_array_equal(through_references(tmp_path / folder, 2000)[0], with_gdal(path))
+
+
+@pytest.mark.parametrize("folder", ["a#b", "a%20b", "a?b"])
+def test_folders_that_a_url_cannot_name_are_refused(tmp_path, folder):
+    write_small(tmp_path / folder)
+    with pytest.raises(virtual.VirtualError, match="expected a path without"):
+        virtual.open_virtual_tile(TILE, 2000, tmp_path / folder)
+    with pytest.raises(virtual.VirtualError, match="expected a path without"):
+        virtual.containers(tmp_path / folder)
 
 
 def test_over_http_one_request_a_strip(tmp_path):

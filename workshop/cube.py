@@ -24,13 +24,14 @@ ARRAY = "lulc"
 CHUNK = 500  # pixels along y and x; one year deep
 ATTEMPTS = 100  # at a commit that others overtake
 
-# Icechunk's own settings wait for minutes when nobody answers.
-_CONFIG = icechunk.RepositoryConfig(
-    storage=icechunk.StorageSettings(
+
+def config(manifest: icechunk.ManifestConfig | None = None) -> icechunk.RepositoryConfig:
+    """Return a repository's settings; Icechunk's own ones wait for minutes when nobody answers."""
+    storage = icechunk.StorageSettings(
         retries=icechunk.StorageRetriesSettings(max_tries=5, initial_backoff_ms=100, max_backoff_ms=2000),
         timeouts=icechunk.StorageTimeoutSettings(connect_timeout_ms=5000, operation_attempt_timeout_ms=60_000),
     )
-)
+    return icechunk.RepositoryConfig(storage=storage, manifest=manifest)
 
 
 class CubeError(Exception):
@@ -71,7 +72,8 @@ def create(storage: icechunk.Storage, like: xr.DataArray, *, chunk: int = CHUNK)
         coords={"year": np.empty(0, np.int64), "y": like["y"].values, "x": like["x"].values},
         name=ARRAY,
         attrs=_attributes(label, like),
-    ).rio.write_crs(like.rio.crs)
+    )
+    grid = grid.rio.write_crs(like.rio.crs).rio.write_transform()
     for axis in ("y", "x"):
         grid[axis].attrs = like[axis].attrs
     encoding = {
@@ -85,17 +87,28 @@ def create(storage: icechunk.Storage, like: xr.DataArray, *, chunk: int = CHUNK)
         grid.to_dataset().to_zarr(rehearsal, encoding=encoding, zarr_format=3, consolidated=False)
     except (TypeError, ValueError) as error:
         raise CubeError(f"{label}: the grid or its attributes cannot be stored: {error}") from error
-    _open(rehearsal)
+    open_session(rehearsal)
+    return begin(storage, lambda session: to_icechunk(grid.to_dataset(), session, encoding=encoding), "Create the cube")
+
+
+def begin(
+    storage: icechunk.Storage,
+    write: Callable[[icechunk.Session], None],
+    message: str,
+    settings: icechunk.RepositoryConfig | None = None,
+) -> icechunk.Repository:
+    """Open or create a repository that holds nothing yet, and commit what is written into a session of ``main``."""
+    label = "creating the cube"
     with _clear_errors(label):
-        repo = _open_or_create(storage)
+        repo = _open_or_create(storage, settings or config())
         session = repo.writable_session("main")
         if _holds_anything(session.store):
             raise CubeError(
                 f"{label}: expected an empty repository, found one with data; open it with "
                 "cube.open_repository, or choose another path"
             )
-        to_icechunk(grid.to_dataset(), session, encoding=encoding)
-        session.commit("Create the cube")
+        write(session)
+        session.commit(message)
     return repo
 
 
@@ -108,7 +121,7 @@ def open_repository(storage: icechunk.Storage) -> icechunk.Repository:
         When there is none, or the store does not answer or refuses.
     """
     with _clear_errors("opening the cube", outcome="nothing was read"):
-        return icechunk.Repository.open(storage, config=_CONFIG)
+        return icechunk.Repository.open(storage, config=config())
 
 
 def read(repo: icechunk.Repository, **version: Any) -> xr.DataArray:
@@ -140,7 +153,7 @@ def read(repo: icechunk.Repository, **version: Any) -> xr.DataArray:
                 "reading the cube: expected one of branch, tag and snapshot_id, or branch and as_of (a datetime), "
                 f"found {version}"
             ) from error
-        return _open(session.store)
+        return open_session(session.store)
 
 
 def append_year(
@@ -182,7 +195,7 @@ def append_year(
 
     def write(session: icechunk.Session) -> None:
         nonlocal pixels
-        cube = _open(session.store)
+        cube = open_session(session.store)
         years = cube.year.values.tolist()
         if year in years:
             raise CubeError(f"{label}: the cube has this year already; to change it, write a region")
@@ -193,7 +206,7 @@ def append_year(
                 f"{label}: expected {cube.sizes['y']} x {cube.sizes['x']} pixels (y, x), found "
                 f"{' x '.join(map(str, layer.shape))}; cut the layer to the cube's box"
             )
-        _locate(label, layer, cube)
+        locate(label, layer, cube)
         if pixels is None:
             pixels = _load(label, layer)
         added = xr.Dataset(
@@ -205,7 +218,7 @@ def append_year(
     _check_year(label, year)
     _check_kind(label, layer)
     _check_metadata(label, metadata)
-    return _commit(repo, branch, label, write, f"Append {year}", lambda: _note(year, pixels, metadata))
+    return commit(repo, branch, label, write, lambda: f"Append {year}", lambda: _note(year, pixels, metadata))
 
 
 def write_region(
@@ -253,11 +266,11 @@ def write_region(
 
     def write(session: icechunk.Session) -> None:
         nonlocal before, pixels
-        cube = _open(session.store)
+        cube = open_session(session.store)
         years = cube.year.values.tolist()
         if year not in years:
             raise CubeError(f"{label}: expected one of the cube's years {years}, found {year}; append it first")
-        region = (years.index(year), *_locate(label, patch, cube))
+        region = (years.index(year), *locate(label, patch, cube))
         if pixels is None:
             pixels = _load(label, patch)
         array = zarr.open_array(session.store, path=ARRAY, mode="r+")
@@ -273,7 +286,7 @@ def write_region(
     _check_year(label, year)
     _check_kind(label, patch)
     _check_metadata(label, metadata)
-    return _commit(repo, branch, label, write, message, lambda: _note(year, pixels, metadata))
+    return commit(repo, branch, label, write, lambda: message, lambda: _note(year, pixels, metadata))
 
 
 def build(
@@ -314,13 +327,13 @@ def build(
         return select_box(open_tile(tile, year), box)
 
     with _clear_errors(label, outcome="nothing was read"):
-        begun = icechunk.Repository.exists(storage, _CONFIG.storage) and _holds_anything(
-            icechunk.Repository.open(storage, config=_CONFIG).readonly_session("main").store
+        begun = icechunk.Repository.exists(storage, config().storage) and _holds_anything(
+            icechunk.Repository.open(storage, config=config()).readonly_session("main").store
         )
     first = layer(years[0])
     repo = open_repository(storage) if begun else create(storage, first)
     cube = read(repo)
-    if _locate(label, first, cube) != tuple(slice(0, size) for size in cube.shape[1:]):
+    if locate(label, first, cube) != tuple(slice(0, size) for size in cube.shape[1:]):
         raise CubeError(f"{label}: expected the cube of {box}, found a larger one; choose another path for this box")
     there = cube.year.values
     for year in years:
@@ -334,23 +347,23 @@ def digest(pixels: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(pixels)).hexdigest()
 
 
-def _open_or_create(storage: icechunk.Storage) -> icechunk.Repository:
+def _open_or_create(storage: icechunk.Storage, settings: icechunk.RepositoryConfig) -> icechunk.Repository:
     """Open the repository, or create it, also where an earlier creation was cut off."""
     try:
-        return icechunk.Repository.open_or_create(storage, config=_CONFIG)
+        return icechunk.Repository.open_or_create(storage, config=settings)
     except (icechunk.InvalidInputError, icechunk.ConflictError):
         # Not empty: somebody else made one just now, or an earlier creation was cut off. That leaves Icechunk's first
         # snapshot and its log, which always have the same name.
-        found = [thing.key for thing in storage.list_objects_metadata(_CONFIG.storage)]
+        found = [thing.key for thing in storage.list_objects_metadata(settings.storage)]
     if "repo" in found:
-        return icechunk.Repository.open(storage, config=_CONFIG)
+        return icechunk.Repository.open(storage, config=settings)
     strange = [key for key in found if not key.endswith("/1CECHNKREP0F1RSTCMT0")]
     if strange:
         raise CubeError(
             f"creating the cube: expected an empty place, found {len(found)} objects such as {strange[0]}; "
             "choose another path"
         )
-    return icechunk.Repository.create(storage, config=_CONFIG, check_clean_root=False)
+    return icechunk.Repository.create(storage, config=settings, check_clean_root=False)
 
 
 def _holds_anything(store: Any) -> bool:
@@ -363,7 +376,7 @@ def _holds_anything(store: Any) -> bool:
     return True
 
 
-def _open(store: Any) -> xr.DataArray:
+def open_session(store: Any) -> xr.DataArray:
     """Open a Zarr store's cube, once it is known to be one."""
     if not _holds_anything(store):
         raise CubeError("expected a cube, found an empty repository; create one with cube.create")
@@ -464,7 +477,7 @@ def _step(label: str, grid: xr.DataArray, axis: str) -> float:
     return float(step)
 
 
-def _locate(label: str, layer: xr.DataArray, cube: xr.DataArray) -> tuple[slice, slice]:
+def locate(label: str, layer: xr.DataArray, cube: xr.DataArray) -> tuple[slice, slice]:
     """Return the rows and columns of the cube whose pixel centres are the layer's, in the same CRS."""
     if layer.rio.crs != cube.rio.crs:
         raise CubeError(
@@ -495,15 +508,15 @@ def _locate(label: str, layer: xr.DataArray, cube: xr.DataArray) -> tuple[slice,
     return along("y"), along("x")
 
 
-def _commit(
+def commit(
     repo: icechunk.Repository,
     branch: str,
     label: str,
-    write: Callable[[icechunk.Session], None],
-    message: str,
+    write: Callable[[icechunk.Session], bool | None],
+    message: Callable[[], str],
     metadata: Callable[[], dict[str, Any]],
-) -> str:
-    """Write in a session of its own and commit.
+) -> str | None:
+    """Write in a session of its own and commit, unless ``write`` says False: there is nothing to commit.
 
     Where somebody else was faster, ours is rebased as long as theirs changed pixels only; otherwise what was checked
     may no longer hold, and it starts again from the new tip.
@@ -513,12 +526,13 @@ def _commit(
         if session is None:
             with _clear_errors(label):
                 session = repo.writable_session(branch)
-                write(session)
+                if write(session) is False:
+                    return None
         with _clear_errors(
             label, outcome="if the commit arrived, it is there as a whole: look before you run it again"
         ):
             try:
-                return session.commit(message, metadata())
+                return session.commit(message(), metadata())
             except icechunk.ConflictError:
                 session = _rebase(repo, session)
     raise CubeError(f"{label}: others committed first {ATTEMPTS} times; nothing was committed, run it again")
@@ -533,7 +547,9 @@ def _rebase(repo: icechunk.Repository, session: icechunk.Session) -> icechunk.Se
     except (icechunk.ConflictError, icechunk.InvalidInputError):  # the latter: the branch was reset
         return None
     nodes = ("new_groups", "new_arrays", "deleted_groups", "deleted_arrays", "updated_groups", "updated_arrays")
-    if any(getattr(theirs, kind) for kind in (*nodes, "moved_nodes")) or set(theirs.updated_chunks) - {f"/{ARRAY}"}:
+    if any(getattr(theirs, kind) for kind in (*nodes, "moved_nodes")) or any(
+        path.rsplit("/", 1)[-1] != ARRAY for path in theirs.updated_chunks
+    ):
         return None
     return session
 

@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import icechunk
 import imagecodecs
@@ -173,5 +173,21 @@ def containers(root: str | Path | None = None) -> tuple[icechunk.RepositoryConfi
     return config, icechunk.containers_credentials({prefix: access})
 
 
+def file_url(path: str | Path) -> str:
+    """Return a path as a ``file://`` URL in which blanks and umlauts stand as they are, as obstore wants them.
+
+    Raises
+    ------
+    VirtualError
+        When the path holds a character that means something else in a URL.
+    """
+    path = os.path.abspath(path)  # a link stays what it is called
+    if set(path) & set("#?%"):
+        raise VirtualError(
+            f"expected a path without '#', '?' and '%', found {path}; references cannot hold these: move it"
+        )
+    return unquote(Path(path).as_uri())
+
+
 def _url(path: str) -> str:
-    return path if is_url(path) else Path(os.path.abspath(path)).as_uri()  # a link stays what it is called
+    return path if is_url(path) else file_url(path)

@@ -8,8 +8,9 @@ write. The answers themselves stand in ``solutions/``.
 some lessons and registers them when it is imported.
 """
 
-from workshop.exercises import lesson_06_appendix, lessons_01_03  # noqa: F401, for what they register
+from workshop.exercises import lesson_06_appendix  # noqa: F401, for what it registers
+from workshop.exercises.lessons_01_03 import CITY
 from workshop.exercises.lessons_04_05 import busy_repository
 from workshop.exercises.verdicts import NOT_ATTEMPTED, NOT_YET, RIGHT, Verdict, check, hint, names
 
-__all__ = ["NOT_ATTEMPTED", "NOT_YET", "RIGHT", "Verdict", "busy_repository", "check", "hint", "names"]
+__all__ = ["CITY", "NOT_ATTEMPTED", "NOT_YET", "RIGHT", "Verdict", "busy_repository", "check", "hint", "names"]
