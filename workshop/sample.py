@@ -107,7 +107,46 @@ def coarse_landscape(tile: str, year: int) -> np.ndarray:
     land[relief > 0.6 + 0.004 * step] = 38
     land[relief > 0.86] = 241
     land[relief < 0.2 - 0.006 * step] = 207
+    if lat <= 40:
+        _plateau(land, rows, cols, relief, dryness, step)
     return land
+
+
+def _plateau(
+    land: np.ndarray, rows: np.ndarray, cols: np.ndarray, relief: np.ndarray, dryness: np.ndarray, step: np.float32
+) -> None:
+    """Put more variety into the country south of 40 degrees north and between 117 and 106 west: most of Utah.
+
+    It fades out towards its borders, so that the tiles of the workshop meet without a seam.
+    """
+    per_degree = TILE_SIZE // CELL // 10
+    y = ((NORTH - 40) * per_degree - rows.astype(np.float32))[:, None]  # cells north of 40 N; negative here
+    x = (cols.astype(np.float32) - (180 - 117) * per_degree)[None, :]  # cells east of 117 W
+    fade = np.clip(-y / 6, 0, 1) * np.clip((y + 5 * per_degree) / 60, 0, 1)
+    fade = fade * np.clip(x / 60, 0, 1) * np.clip((11 * per_degree - x) / 60, 0, 1)
+    half = np.float32(0.5)
+    rugged = (_noise(rows, cols, 48, 31) - half) * np.float32(1.3) + (_noise(rows, cols, 11, 32) - half) * half
+    height = half + fade * (rugged + np.float32(0.05) * (relief - half))
+    climate = (_noise(rows, cols, 60, 33) - half) * np.float32(1.2) + np.float32(0.3) * (dryness - half)
+    dry = half + fade * climate
+    plain = fade * (_noise(rows, cols, 7, 34) - half)
+    here = fade > 0
+    shrub, open_land = here & (dry < 0.42 + 0.012 * step), here & (dry > 0.62)
+    land[here & (plain > 0.16)] = 16
+    land[shrub] = 21
+    land[open_land] = 4
+    land[here & (dry > 0.74)] = 0
+    land[here & (dry < 0.36) & (height > 0.3) & (height < 0.5 + 0.015 * step)] = 244
+    trees = here & (height > 0.66 + 0.008 * step)
+    land[trees] = 31
+    land[trees & (height > 0.76)] = 44
+    land[here & (height > 1.02 + 0.01 * step)] = 241
+    land[here & (height < 0.25)] = 122
+    land[here & (height < 0.22)] = 132
+    land[here & (height < 0.2)] = 101
+    land[here & (height < 0.18 - 0.012 * step)] = 206
+    town = _noise(rows, cols, 9, 35) * (np.float32(1) - np.abs(height - np.float32(0.4)))
+    land[here & (fade > 0.9) & (town > 0.83 - 0.015 * step)] = 250
 
 
 @cache

@@ -1,0 +1,363 @@
+"""The world's cube: filled in parallel, resumed, and never poisoned; checked against GDAL on the tiles."""
+
+import multiprocessing
+import shutil
+
+import icechunk
+import numpy as np
+import pytest
+import rasterio
+from rasterio.transform import from_origin
+from rasterio.windows import from_bounds
+from tqdm import tqdm
+
+from workshop import cube, stores, tiles, world
+
+CORNER = tiles.Box(-110.25, 39.75, -109.75, 40.25)  # where the four tiles meet: a chunk of each
+ROWS, COLS = slice(159_000, 161_000), slice(279_000, 281_000)
+YEARS = (2015, 2020)
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("GLAD_BUCKET", raising=False)
+        patch.delenv("GLAD_TILES", raising=False)
+        yield stores.open_bucket()
+
+
+@pytest.fixture
+def empty(bucket, request):
+    """Return a world without pixels, of a test's own."""
+    return world.create(bucket.icechunk(f"empty/{request.node.name}"), YEARS)
+
+
+@pytest.fixture(scope="module")
+def corner(bucket):
+    """Return a world in which only the corner of the four tiles is written; no test may change it."""
+    repo = world.create(bucket.icechunk("corner"), YEARS)
+    world.ingest(repo, world.UTAH_TILES, YEARS, box=CORNER)
+    return repo
+
+
+def source(year, box=CORNER, names=world.UTAH_TILES):
+    """Return the pixels of a box, put together with GDAL from all the tiles that it touches."""
+    rows = round((box.north - box.south) / tiles.RESOLUTION)
+    cols = round((box.east - box.west) / tiles.RESOLUTION)
+    pixels = np.full((rows, cols), 255, np.uint8)
+    for name in names:
+        with rasterio.open(tiles.tile_path(name, year)) as src:
+            left, right = max(box.west, src.bounds.left), min(box.east, src.bounds.right)
+            south, north = max(box.south, src.bounds.bottom), min(box.north, src.bounds.top)
+            if left >= right or south >= north:
+                continue
+            window = from_bounds(left, south, right, north, src.transform).round_offsets().round_lengths()
+            top, west = round((box.north - north) / tiles.RESOLUTION), round((left - box.west) / tiles.RESOLUTION)
+            pixels[top : top + window.height, west : west + window.width] = src.read(1, window=window)
+    return pixels
+
+
+def history(repo):
+    return [snapshot.id for snapshot in repo.ancestry(branch="main")]
+
+
+def most_frequent(pixels, factor):
+    """Return the mode of each cell, slowly."""
+    rows, cols = (size // factor for size in pixels.shape)
+    cells = pixels.reshape(rows, factor, cols, factor).swapaxes(1, 2).reshape(rows, cols, -1)
+    return np.array([[np.bincount(cell, minlength=256).argmax() for cell in row] for row in cells], np.uint8)
+
+
+# What is made
+
+
+def test_the_grid(bucket):
+    storage = bucket.icechunk("grid")
+    repo = world.create(storage)
+    found = cube.read(repo)
+    assert found.shape == (5, 560_000, 1_440_000) and found.dtype == np.uint8
+    assert found.encoding["chunks"] == (1, 1000, 1000) and found.encoding["fill_value"] == 255
+    assert found.rio.crs == "EPSG:4326" and found.year.values.tolist() == list(tiles.YEARS)
+    np.testing.assert_allclose(found.y[[0, -1]], [79.999875, -59.999875], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(found.x[[0, -1]], [-179.999875, 179.999875], rtol=0, atol=1e-9)
+    transform = [float(number) for number in found.spatial_ref.attrs["GeoTransform"].split()]
+    np.testing.assert_allclose(transform, [-180, 0.00025, 0, 80, 0, -0.00025], rtol=0, atol=1e-12)
+    assert (found[4, ::200_000, ::400_000] == 255).all()
+    size = sum(thing.size_bytes for thing in storage.list_objects_metadata())
+    assert size < 200_000  # for four terabytes: there is no chunk
+
+
+def test_the_grid_is_that_of_all_tiles(corner):
+    """By name and by georeferencing, the tile in each corner of the grid fills exactly its part."""
+    whole = cube.read(corner)
+    for name, first in {"80N_180W": (0, 0), "50S_170E": (520_000, 1_400_000), "00N_000E": (320_000, 720_000)}.items():
+        lon, lat = tiles.tile_corner(name)
+        edge = np.array([0, 39_999])
+        like = whole[0, :2, :2].assign_coords(
+            y=lat - (edge + 0.5) * tiles.RESOLUTION, x=lon + (edge + 0.5) * tiles.RESOLUTION
+        )
+        rows = (like.y.values - whole.y[0].item()) / -tiles.RESOLUTION
+        cols = (like.x.values - whole.x[0].item()) / tiles.RESOLUTION
+        np.testing.assert_allclose(rows, first[0] + edge, atol=1e-3)
+        np.testing.assert_allclose(cols, first[1] + edge, atol=1e-3)
+
+
+def test_four_tiles_meet_without_a_seam(corner):
+    found = cube.read(corner)
+    for k, year in enumerate(YEARS):
+        np.testing.assert_array_equal(found[k, ROWS, COLS], source(year))
+    ring = found[1, ROWS.start - 1 : ROWS.stop + 1, COLS.start - 1 : COLS.stop + 1].values
+    assert (ring[[0, -1]] == 255).all() and (ring[:, [0, -1]] == 255).all()
+    south = source(2020)[1000:]
+    assert np.unique(south[:, :1000]).size > 1 and np.unique(south[:, 1000:]).size > 1  # or this would prove little
+
+
+def test_the_teaching_window(bucket):
+    repo = world.create(bucket.icechunk("window"), (2020,))
+    world.ingest(repo, ["50N_120W"], [2020], box=tiles.TEACHING_WINDOW)
+    found = tiles.select_box(cube.read(repo).sel(year=2020), tiles.TEACHING_WINDOW)
+    window = source(2020, tiles.TEACHING_WINDOW, ["50N_120W"])
+    np.testing.assert_array_equal(found, window)
+    # mode, not mean: no class appears that was not there
+    for factor in world.OVERVIEWS:
+        overview = tiles.select_box(world.read_overview(repo, factor).sel(year=2020), tiles.TEACHING_WINDOW)
+        np.testing.assert_array_equal(overview, most_frequent(window, factor))
+    assert world.read_overview(repo, 40).shape == (1, 14_000, 36_000)
+    assert world.read_overview(repo, 1000).shape == (1, 560, 1440)
+    assert world.read_overview(repo, 1000).rio.crs == "EPSG:4326"
+
+
+def test_a_tie_goes_to_the_lower_value():
+    band = np.zeros((1000, 2000), np.uint8)
+    band[:20], band[20:40] = 7, 5
+    counts, fine, coarse = world.summarize(band)
+    assert (fine[0] == 5).all() and (fine[1:] == 0).all() and coarse.tolist() == [[0, 0]]
+    np.testing.assert_array_equal(counts, np.bincount(band.ravel(), minlength=256))
+
+
+def test_the_history_says_what_is_from_where(corner):
+    messages = [snapshot.message for snapshot in corner.ancestry(branch="main")]
+    assert messages[:3] == [
+        "Ingest 2020: 40N_110W, 40N_120W, 50N_110W, 50N_120W",
+        "Ingest 2015: 40N_110W, 40N_120W, 50N_110W, 50N_120W",
+        "Create the cube of the world",
+    ]
+    assert world.ingested(corner)[2020, "50N_110W"] == [
+        {"source": "2020/50N_110W.tif", "rows": [159_000, 160_000], "cols": [280_000, 281_000]}
+    ]
+    assert len(world.ingested(corner)) == 8
+
+
+# Again, and on from where it stopped
+
+
+def test_again_changes_nothing(corner):
+    before = history(corner)
+    report = world.ingest(corner, world.UTAH_TILES, YEARS, box=CORNER)
+    assert set(report.outcome) == {"there already"} and len(report) == 8
+    inner = tiles.Box(-110.1, 39.9, -109.9, 40.1)
+    assert set(world.ingest(corner, world.UTAH_TILES, YEARS, box=inner).outcome) == {"there already"}
+    assert history(corner) == before
+
+
+def test_a_larger_box_is_written(empty):
+    small = tiles.Box(-110.25, 40.0, -110.0, 40.25)
+    report = world.ingest(empty, world.UTAH_TILES, [2020], box=small)
+    assert report.set_index("tile").outcome.to_dict() == {
+        "50N_120W": "written",
+        "50N_110W": "outside the box",
+        "40N_120W": "outside the box",
+        "40N_110W": "outside the box",
+    }
+    assert report.pixels.tolist() == [1_000_000, 0, 0, 0]
+    wider = tiles.Box(-110.5, 40.0, -110.0, 40.25)
+    assert world.ingest(empty, ["50N_120W"], [2020], box=wider).outcome.tolist() == ["written"]
+    np.testing.assert_array_equal(cube.read(empty)[1, 159_000:160_000, 278_000:280_000], source(2020, wider))
+
+
+def interrupting(count):
+    """Return an as_completed that is interrupted (Ctrl-C) after some results."""
+
+    def as_completed(futures):
+        for k, future in enumerate(futures):
+            if k == count:
+                raise KeyboardInterrupt
+            future.result()
+            yield future
+
+    return as_completed
+
+
+def test_after_an_interrupt_it_goes_on(empty, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(world, "as_completed", interrupting(2))
+        with pytest.raises(KeyboardInterrupt):
+            world.ingest(empty, world.UTAH_TILES, YEARS, box=CORNER)
+    assert next(iter(empty.ancestry(branch="main"))).message == "Ingest 2015: 50N_110W, 50N_120W"
+    assert set(world.ingested(empty)) == {(2015, "50N_120W"), (2015, "50N_110W")}
+    report = world.ingest(empty, world.UTAH_TILES, YEARS, box=CORNER)
+    assert report.outcome.tolist() == ["there already"] * 2 + ["written"] * 6
+    for k, year in enumerate(YEARS):
+        np.testing.assert_array_equal(cube.read(empty)[k, ROWS, COLS], source(year))
+
+
+def ingest_until_killed(bucket, path, started):
+    started.set()
+    world.ingest(cube.open_repository(bucket.icechunk(path)), world.UTAH_TILES, YEARS, box=CORNER)
+
+
+def test_a_kill_loses_no_year_that_was_committed(bucket, empty, request):
+    context = multiprocessing.get_context("spawn")
+    path = f"empty/{request.node.name}"
+    kills = 0
+    for wait in (0.5, 1.0, 2.0):
+        started = context.Event()
+        writer = context.Process(target=ingest_until_killed, args=(bucket, path, started))
+        writer.start()
+        assert started.wait(60)
+        writer.join(wait)
+        kills += writer.exitcode is None
+        writer.kill()
+        writer.join()
+        done = {year for year, _ in world.ingested(empty)}
+        for k, year in enumerate(YEARS):
+            expected = source(year) if year in done else np.full((2000, 2000), 255, np.uint8)
+            np.testing.assert_array_equal(cube.read(empty)[k, ROWS, COLS], expected)
+    assert kills
+    world.ingest(empty, world.UTAH_TILES, YEARS, box=CORNER)
+    for k, year in enumerate(YEARS):
+        np.testing.assert_array_equal(cube.read(empty)[k, ROWS, COLS], source(year))
+
+
+# Tiles that fail
+
+
+@pytest.fixture(scope="module")
+def bad_tiles(tmp_path_factory):
+    """Return a root with one good tile of 2020, and three that fail in three ways."""
+    root = tmp_path_factory.mktemp("bad")
+    (root / "2020").mkdir()
+    good = tiles.tile_path("50N_120W", 2020)
+    shutil.copy(good, root / "2020" / "50N_120W.tif")
+    cut = root / "2020" / "50N_110W.tif"
+    with open(tiles.tile_path("50N_110W", 2020), "rb") as src:
+        cut.write_bytes(src.read()[:-1_000_000])
+    shutil.copy(good, root / "2020" / "40N_110W.tif")  # another place than its name promises
+    return root
+
+
+def test_tiles_that_fail_are_named_and_do_not_hold_up_the_others(empty, bad_tiles):
+    with tqdm(total=4, disable=True) as bar:
+        report = world.ingest(empty, world.UTAH_TILES, [2020], box=CORNER, root=str(bad_tiles), progress=bar)
+    outcome = report.set_index("tile").outcome
+    assert outcome["50N_120W"] == "written"
+    assert outcome["50N_110W"].startswith("TileError: 50N_110W (2020): truncated; expected at least")
+    assert outcome["40N_120W"].startswith("TileError: 40N_120W (2020): expected a file at")
+    assert "the name and the georeferencing disagree" in outcome["40N_110W"]
+    assert report.pixels.tolist() == [1_000_000, 0, 0, 0]
+    found = cube.read(empty)[1, ROWS, COLS].values
+    np.testing.assert_array_equal(found[:1000, :1000], source(2020)[:1000, :1000])
+    assert (found[1000:] == 255).all() and (found[:, 1000:] == 255).all()
+    assert set(world.ingested(empty)) == {(2020, "50N_120W")}
+    # alone, and from a place where they are whole
+    again = world.ingest(empty, ["50N_110W", "40N_120W", "40N_110W"], [2020], box=CORNER)
+    assert set(again.outcome) == {"written"}
+    np.testing.assert_array_equal(cube.read(empty)[1, ROWS, COLS], source(2020))
+
+
+def test_when_all_fail_there_is_no_commit(empty, bad_tiles):
+    before = history(empty)
+    report = world.ingest(empty, ["40N_120W"], YEARS, root=str(bad_tiles))
+    assert report.outcome.str.startswith("TileError").tolist() == [True, True]
+    assert history(empty) == before
+
+
+def write_strange(root, name, size=tiles.TILE_SIZE, value=10):
+    lon, lat = tiles.tile_corner(name)
+    path = root / "2020" / f"{name}.tif"
+    path.parent.mkdir(exist_ok=True)
+    step = 10 / size
+    profile = {"width": size, "height": size, "count": 1, "dtype": "uint8", "crs": "EPSG:4326", "compress": "LZW"}
+    with rasterio.open(path, "w", transform=from_origin(lon, lat, step, step), blockysize=1, **profile) as dst:
+        band = np.full((1, 1000, size), 10, np.uint8)
+        for top in range(0, size, 1000):
+            here = band[:, : min(1000, size - top)].copy()
+            here[0, -1, -1] = value
+            dst.write(here, window=rasterio.windows.Window(0, top, size, here.shape[1]))
+    return path
+
+
+def test_strange_tiles_are_refused_half_way(empty, tmp_path):
+    """A value that is no class comes up in the last row of chunks; nothing of the tile may stay."""
+    write_strange(tmp_path, "50N_120W", value=60)
+    write_strange(tmp_path, "50N_110W", size=4000)
+    before = history(empty)
+    report = world.ingest(empty, ["50N_120W", "50N_110W"], [2020], root=str(tmp_path)).set_index("tile")
+    assert report.outcome["50N_120W"] == "CubeError: 50N_120W (2020): expected values of the legend, found [60]"
+    assert "off the cube's grid" in report.outcome["50N_110W"]
+    assert history(empty) == before
+
+
+@pytest.mark.parametrize(
+    ("names", "years", "error", "message"),
+    [
+        (["50N_120W"], [2000], cube.CubeError, "expected years of the cube"),
+        (["50N_125W"], [2020], tiles.TileError, "no such tile"),
+    ],
+)
+def test_what_cannot_be_asked(corner, names, years, error, message):
+    before = history(corner)
+    with pytest.raises(error, match=message):
+        world.ingest(corner, names, years)
+    assert history(corner) == before
+
+
+def test_another_cube_is_not_a_world(bucket):
+    box = tiles.Box(-112.5, 40.875, -112.25, 41.0)
+    repo = cube.build(bucket.icechunk("small"), years=(2020,), box=box)
+    report = world.ingest(repo, ["50N_120W"], [2020])
+    assert "reaches outside the cube" in report.outcome[0]
+
+
+# Others at the same time, and a cluster
+
+
+def test_somebody_else_writes_meanwhile(empty, monkeypatch):
+    plain, done = icechunk.Session.commit, []
+
+    def commit(session, *args, **kwargs):
+        if not done:
+            done.append(True)
+            world.ingest(empty, ["40N_110W"], [2020], box=CORNER)
+        return plain(session, *args, **kwargs)
+
+    monkeypatch.setattr(icechunk.Session, "commit", commit)
+    world.ingest(empty, ["50N_120W", "50N_110W", "40N_120W"], [2020], box=CORNER)
+    np.testing.assert_array_equal(cube.read(empty)[1, ROWS, COLS], source(2020))
+
+
+def test_on_a_cluster(empty):
+    from dask.distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as cluster,
+        Client(cluster) as client,
+    ):
+        report = world.ingest(empty, world.UTAH_TILES, YEARS, box=CORNER, executor=client.get_executor())
+    assert set(report.outcome) == {"written"}
+    for k, year in enumerate(YEARS):
+        np.testing.assert_array_equal(cube.read(empty)[k, ROWS, COLS], source(year))
+
+
+def test_the_references_of_a_tile_have_their_own_manifest(bucket):
+    storage = bucket.icechunk("manifests")
+    repo = world.create(storage, YEARS)
+
+    def manifests():
+        return len(storage.list_objects_metadata(prefix="manifests"))
+
+    before = manifests()
+    world.ingest(repo, ["50N_120W"], [2020], box=tiles.TEACHING_WINDOW)
+    first = manifests() - before
+    world.ingest(cube.open_repository(storage), ["40N_110W"], [2020], box=CORNER)
+    assert manifests() - before - first <= first

@@ -1,0 +1,380 @@
+"""The world's cube: one grid for all of GLAD's tiles and years, filled tile by tile, in parallel.
+
+One box of one tile through the years is ``cube.py``'s job. The library calls are those that lesson 07 writes out.
+"""
+
+import os
+from collections.abc import Iterable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
+from typing import Any
+
+import icechunk
+import numba
+import numpy as np
+import pandas as pd
+import rasterio
+import xarray as xr
+import zarr
+from icechunk.xarray import to_icechunk
+from rasterio.windows import Window
+from tqdm import tqdm
+from zarr.codecs import BloscCodec
+
+from workshop import cube, legend
+from workshop.cube import ARRAY, CubeError
+from workshop.tiles import (
+    NORTH,
+    RESOLUTION,
+    SOUTH,
+    TILE_SIZE,
+    YEARS,
+    Box,
+    open_tile,
+    tile_corner,
+    tile_path,
+    tile_source,
+)
+
+SHAPE = (round((NORTH - SOUTH) / RESOLUTION), round(360 / RESOLUTION))  # pixels along y and x: 560,000 x 1,440,000
+CHUNK = 1000  # pixels along y and x; one year deep
+OVERVIEWS = (40, 1000)  # pixels of the cube along y and x in one of an overview; a chunk is 25 x 25, or a single one
+UTAH_TILES = ("50N_120W", "50N_110W", "40N_120W", "40N_110W")
+
+
+def create(storage: icechunk.Storage, years: tuple[int, ...] = YEARS) -> icechunk.Repository:
+    """Create the cube of the whole world, in which nothing is written yet, and commit it on ``main``.
+
+    Parameters
+    ----------
+    storage : icechunk.Storage
+        Where, such as ``bucket.icechunk("world")``.
+    years : tuple of int
+        In order; all that the cube will ever hold.
+
+    Returns
+    -------
+    icechunk.Repository
+        ``lulc (year, 560000, 1440000)``, uint8, in chunks of 1000 x 1000 pixels, and overviews of it in the groups
+        ``overviews/40`` and ``overviews/1000``. The references of one tile and year share a manifest, so that a commit
+        rewrites those of its own tiles only.
+
+    Raises
+    ------
+    CubeError
+        As for :func:`workshop.cube.create`.
+    """
+    per_tile = TILE_SIZE // CHUNK
+    axis = icechunk.ManifestSplitDimCondition.Axis
+    split = {axis(0): 1, axis(1): per_tile, axis(2): per_tile}
+    config = cube.config(
+        icechunk.ManifestConfig(
+            splitting=icechunk.ManifestSplittingConfig.from_dict(
+                {icechunk.ManifestSplitCondition.name_matches(ARRAY): split}
+            )
+        )
+    )
+
+    def write(session: icechunk.Session) -> None:
+        for factor in (1, *OVERVIEWS):
+            _write_grid(session, factor, years)
+
+    return cube.begin(storage, write, "Create the cube of the world", config)
+
+
+def _write_grid(session: icechunk.Session, factor: int, years: tuple[int, ...]) -> None:
+    """Write coordinates, CRS and an array without chunks; of the cube itself (factor 1), or of an overview."""
+    size = RESOLUTION * factor
+    shape = tuple(pixels // factor for pixels in SHAPE)
+    grid = xr.Dataset(
+        coords={
+            "year": np.array(years, np.int64),
+            "y": NORTH - (np.arange(shape[0]) + 0.5) * size,
+            "x": -180 + (np.arange(shape[1]) + 0.5) * size,
+        }
+    )
+    grid = grid.rio.write_crs("EPSG:4326").rio.write_transform().rio.write_coordinate_system()
+    # neighbours differ in their last bytes only: shuffled, two million numbers take 0.15 MB instead of 2.1
+    shuffled = {"compressors": [BloscCodec(cname="zstd", shuffle="shuffle", typesize=8)]}
+    encoding = {axis: shuffled | {"chunks": (min(TILE_SIZE, grid.sizes[axis]),)} for axis in ("y", "x")}
+    to_icechunk(grid, session, group=_group(factor), encoding=encoding)
+    zarr.open_group(session.store, path=_group(factor), mode="r+").create_array(
+        ARRAY,
+        shape=(len(years), *shape),
+        chunks=(1, *(min(CHUNK, TILE_SIZE // factor),) * 2),
+        dtype="uint8",
+        fill_value=legend.NODATA,  # 0 is a class
+        dimension_names=("year", "y", "x"),
+        attributes={"long_name": "land cover class", "grid_mapping": "spatial_ref"},
+    )
+
+
+def _group(factor: int) -> str:
+    return "" if factor == 1 else f"overviews/{factor}"
+
+
+def read_overview(repo: icechunk.Repository, factor: int, branch: str = "main") -> xr.DataArray:
+    """Open an overview lazily: ``(year, y, x)``, uint8; each pixel is the most frequent class of factor x factor ones.
+
+    Where two classes are as frequent, it is the one with the lower value. No data counts like a class.
+    """
+    store = repo.readonly_session(branch).store
+    return xr.open_zarr(store, group=_group(factor), consolidated=False, decode_coords="all", chunks=None)[ARRAY]
+
+
+def ingest(
+    repo: icechunk.Repository,
+    names: Iterable[str],
+    years: Iterable[int] = YEARS,
+    *,
+    box: Box | None = None,
+    root: str | None = None,
+    executor: Executor | None = None,
+    progress: tqdm | None = None,
+    branch: str = "main",
+) -> pd.DataFrame:
+    """Write tiles into the cube, many at a time, and commit each year once.
+
+    What is in the history already is left alone, so the same call goes on where an earlier one was interrupted. A
+    tile that fails does not hold up the others: nothing of it is committed, and the same call tries it again. After
+    an interrupt (Ctrl-C) the tiles that are whole are committed; after a kill, those of the years before.
+
+    Parameters
+    ----------
+    repo : icechunk.Repository
+        Made by :func:`create`.
+    names : iterable of str
+        Tiles, such as ``"50N_120W"``.
+    years : iterable of int
+        Of those in the cube.
+    box : Box, optional
+        In degrees: of each tile, only the chunks that the box touches.
+    root : str, optional
+        Folder or http(s) URL of the tiles; see :func:`workshop.tiles.tiles_root`.
+    executor : concurrent.futures.Executor, optional
+        Who does the work: one thread for each core, or for instance a Dask cluster's ``client.get_executor()``.
+    progress : tqdm, optional
+        Advanced by one for each tile and year.
+    branch : str
+        The branch to commit to.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each tile and year: ``year``, ``tile``, ``pixels`` (written) and ``outcome``, which is "written",
+        "there already", "outside the box", or the error.
+
+    Raises
+    ------
+    CubeError
+        When the repository holds no such cube, a year is not in it, or the store fails.
+    workshop.tiles.TileError
+        When a name is not one of GLAD's.
+    """
+    names, years = list(dict.fromkeys(names)), list(dict.fromkeys(years))
+    for name in names:
+        tile_corner(name)
+    known = cube.read(repo, branch=branch).year.values.tolist()
+    if set(years) - set(known):
+        raise CubeError(f"ingest: expected years of the cube, {known}, found {years}")
+    own = None if executor else ThreadPoolExecutor(os.cpu_count())
+    try:
+        rows = [
+            row
+            for year in years
+            for row in _ingest_year(repo, names, year, box, root, executor or own, progress, branch)
+        ]
+    finally:
+        if own:
+            own.shutdown(cancel_futures=True)
+    return pd.DataFrame(rows, columns=["year", "tile", "pixels", "outcome"])
+
+
+def ingested(repo: icechunk.Repository, branch: str = "main") -> dict[tuple[int, str], list[dict[str, Any]]]:
+    """Return what the history says: for each year and tile, where from, and which rows and columns of the cube."""
+    found: dict[tuple[int, str], list[dict[str, Any]]] = {}
+    for snapshot in repo.ancestry(branch=branch):
+        for name, record in snapshot.metadata.get("tiles", {}).items():
+            found.setdefault((snapshot.metadata["year"], name), []).append(record)
+    return found
+
+
+def _ingest_year(
+    repo: icechunk.Repository,
+    names: list[str],
+    year: int,
+    box: Box | None,
+    root: str | None,
+    executor: Executor,
+    progress: tqdm | None,
+    branch: str,
+) -> list[dict[str, Any]]:
+    outcomes: dict[str, dict[str, Any]] = {}
+    records: dict[str, dict[str, Any]] = {}
+    interrupted = False
+
+    def note(name: str, outcome: str, pixels: int = 0) -> None:
+        outcomes[name] = {"year": year, "tile": name, "pixels": pixels, "outcome": outcome}
+        if progress is not None:
+            progress.update()
+
+    def write(session: icechunk.Session) -> bool:
+        nonlocal interrupted
+        records.clear()
+        done = ingested(repo, branch)
+        futures: dict[Future, tuple[str, dict[str, Any]]] = {}
+        for name in names:
+            rows, cols = _region(name, box)
+            if not (rows[0] < rows[1] and cols[0] < cols[1]):
+                note(name, "outside the box")
+            elif any(_covers(record, rows, cols) for record in done.get((year, name), [])):
+                note(name, "there already")
+            else:
+                record = {"source": tile_source(name, year, root), "rows": rows, "cols": cols}
+                futures[executor.submit(write_tile, session.fork(), name, year, rows, cols, root)] = (name, record)
+        forks = []
+        try:
+            for future in as_completed(futures):
+                name, record = futures[future]
+                if error := future.exception():
+                    note(name, f"{type(error).__name__}: {error}")
+                else:
+                    forks.append(future.result())
+                    records[name] = record
+                    note(
+                        name,
+                        "written",
+                        (record["rows"][1] - record["rows"][0]) * (record["cols"][1] - record["cols"][0]),
+                    )
+        except KeyboardInterrupt:
+            interrupted = True
+            for future in futures:
+                future.cancel()
+        if forks:
+            session.merge(*forks)
+        return bool(forks)
+
+    cube.commit(
+        repo,
+        branch,
+        f"ingesting {year}",
+        write,
+        lambda: f"Ingest {year}: {', '.join(sorted(records))}",
+        lambda: {"year": year, "tiles": dict(sorted(records.items()))},
+    )
+    if interrupted:
+        raise KeyboardInterrupt
+    return [outcomes[name] for name in names]
+
+
+def _region(name: str, box: Box | None) -> tuple[list[int], list[int]]:
+    """Return the first and last row and column of the cube that a tile fills, or the part of it that a box needs.
+
+    Only whole chunks: a chunk belongs to one tile, so no two writers ever touch the same one.
+    """
+    lon, lat = tile_corner(name)
+    top, left = round((NORTH - lat) / RESOLUTION), round((lon + 180) / RESOLUTION)
+    rows, cols = [top, top + TILE_SIZE], [left, left + TILE_SIZE]
+    if box is not None:
+        edges = (NORTH - box.north, NORTH - box.south), (box.west + 180, box.east + 180)
+        for part, (first, last) in zip((rows, cols), edges, strict=True):
+            # to a tenth of a pixel, so that a box on a chunk's edge does not ask for the next chunk
+            first, last = first / RESOLUTION + 0.1, last / RESOLUTION - 0.1
+            part[0] = max(part[0], int(first // CHUNK) * CHUNK)
+            part[1] = min(part[1], -int(-last // CHUNK) * CHUNK)
+    return rows, cols
+
+
+def _covers(record: dict[str, Any], rows: list[int], cols: list[int]) -> bool:
+    return all(
+        has[0] <= wanted[0] and wanted[1] <= has[1] for has, wanted in ((record["rows"], rows), (record["cols"], cols))
+    )
+
+
+def write_tile(
+    session: icechunk.Session, name: str, year: int, rows: list[int], cols: list[int], root: str | None = None
+) -> icechunk.Session:
+    """Write one tile, or a part of it, into a session, a row of chunks at a time.
+
+    Parameters
+    ----------
+    session : icechunk.Session
+        A fork, which a worker got.
+    name, year, root
+        As for :func:`workshop.tiles.open_tile`.
+    rows, cols : [int, int]
+        First and last (exclusive) row and column of the cube; borders of chunks, and inside the tile.
+
+    Returns
+    -------
+    icechunk.Session
+        The same, to be merged.
+
+    Raises
+    ------
+    workshop.tiles.TileError
+        When the tile is missing, damaged, or not what its name promises.
+    CubeError
+        When its pixels are not where the cube has them, or hold values that the legend does not know.
+    """
+    label = f"{name} ({year})"
+    tile = open_tile(name, year, root)
+    whole = cube.open_session(session.store)
+    there = cube.locate(label, tile, whole)  # by the tile's own georeferencing, not by its name
+    array, *overviews = (
+        zarr.open_array(session.store, path=f"{_group(factor)}/{ARRAY}".strip("/"), mode="r+")
+        for factor in (1, *OVERVIEWS)
+    )
+    coarse = [np.empty(((rows[1] - rows[0]) // f, (cols[1] - cols[0]) // f), np.uint8) for f in OVERVIEWS]
+    known = legend.group_index() != 255
+    index = whole.year.values.tolist().index(year)
+    left, width = cols[0] - there[1].start, cols[1] - cols[0]
+    # GDAL would keep what it decoded, up to 5 % of the machine's memory; each strip is needed once
+    with rasterio.Env(GDAL_CACHEMAX=16), rasterio.open(tile_path(name, year, root)) as src:
+        for top in range(rows[0], rows[1], CHUNK):
+            band = src.read(1, window=Window(left, top - there[0].start, width, CHUNK))
+            counts, *modes = summarize(band)
+            codes = np.flatnonzero(counts)
+            if not known[codes].all():
+                raise CubeError(f"{label}: expected values of the legend, found {codes[~known[codes]].tolist()}")
+            array[index, top : top + CHUNK, cols[0] : cols[1]] = band
+            for factor, whole, part in zip(OVERVIEWS, coarse, modes, strict=True):
+                whole[(top - rows[0]) // factor :][: CHUNK // factor] = part
+    for factor, overview, pixels in zip(OVERVIEWS, overviews, coarse, strict=True):
+        overview[index, rows[0] // factor : rows[1] // factor, cols[0] // factor : cols[1] // factor] = pixels
+    return session
+
+
+@numba.njit(nogil=True, cache=True)
+def summarize(band):  # numba infers the types
+    """Count the values of a row of chunks, and find the most frequent one of each cell of the two overviews.
+
+    Parameters
+    ----------
+    band : numpy.ndarray
+        ``(1000, 1000 n)``, uint8.
+
+    Returns
+    -------
+    counts : numpy.ndarray
+        Shape (256,), int64.
+    fine, coarse : numpy.ndarray
+        Shapes (25, 25 n) and (1, n), uint8.
+    """
+    fine, coarse = OVERVIEWS
+    counts = np.zeros(256, np.int64)
+    small = np.empty((band.shape[0] // fine, band.shape[1] // fine), np.uint8)
+    tiny = np.empty((1, band.shape[1] // coarse), np.uint8)
+    in_cell, in_chunk = np.zeros(256, np.int64), np.zeros(256, np.int64)
+    for chunk in range(tiny.shape[1]):
+        in_chunk[:] = 0
+        for row in range(small.shape[0]):
+            for col in range(chunk * (coarse // fine), (chunk + 1) * (coarse // fine)):
+                in_cell[:] = 0
+                for i in range(row * fine, (row + 1) * fine):
+                    for j in range(col * fine, (col + 1) * fine):
+                        in_cell[band[i, j]] += 1
+                small[row, col] = np.argmax(in_cell)
+                in_chunk += in_cell
+        tiny[0, chunk] = np.argmax(in_chunk)
+        counts += in_chunk
+    return counts, small, tiny
