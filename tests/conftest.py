@@ -1,5 +1,6 @@
 """What all tests share: notebooks stay whole under xdist, and the run says how many cells it compared."""
 
+import itertools
 import os
 import shutil
 import tempfile
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from jupyter_client.manager import KernelManager
 from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).parent.parent
@@ -19,9 +21,30 @@ def pytest_configure(config):
     for name in list(os.environ):
         if name.startswith(("GLAD_", "CPL_", "VSI_", "GDAL_HTTP", "GDAL_DISABLE", "GDAL_CACHE")):
             del os.environ[name]
+    _give_kernels_ports_of_their_own()
+    if not hasattr(config, "workerinput"):
+        # before the workers start, which would all begin to write them
+        from workshop import sample, world
+
+        sample.ensure_tiles(world.UTAH_TILES)
     # nbval kills its kernels, which leaves their scratch folders behind
     config.scratch = tempfile.mkdtemp(prefix="glad-workshop-tests-")
     os.environ["TMPDIR"] = config.scratch
+
+
+def _give_kernels_ports_of_their_own():
+    """Number the kernels' ports, below those that the system hands out.
+
+    Jupyter asks the system for free ports and binds them a moment later; of two kernels or servers that start at
+    once, one may find its port taken by then, and dies.
+    """
+    plain, first = KernelManager.__init__, itertools.count(20_000 + os.getpid() * 50 % 12_000, 5)
+
+    def with_ports(self, *args, **kwargs):
+        kinds = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
+        plain(self, *args, **dict(zip(kinds, itertools.count(next(first)), strict=False)), **kwargs)
+
+    KernelManager.__init__ = with_ports
 
 
 def pytest_unconfigure(config):

@@ -441,7 +441,7 @@ class CutLine:
         self.target, self.left, self.open = ("127.0.0.1", port), puts, True
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
-        self.sockets = []
+        self.sockets, self.deaf = [], set()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self):
@@ -461,11 +461,15 @@ class CutLine:
     def _pump(self, source, sink, count):
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                sink.sendall(data)  # the request that ends it still arrives; its answer does not
                 if count and data.startswith(b"PUT "):
                     self.left -= 1
                     if self.left == 0:
-                        self.cut()
+                        self.deaf.add(source)
+                if sink in self.deaf:
+                    break  # the request that ends it still arrives; its answer does not
+                sink.sendall(data)
+                if source in self.deaf:
+                    self.cut()
         for end in (source, sink):  # a close alone does not wake the thread that reads from it
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
