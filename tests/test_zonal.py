@@ -1,0 +1,335 @@
+"""Zonal counts against GDAL and NumPy on the source tiles, and against formulas."""
+
+import json
+
+import geopandas as gpd
+import icechunk
+import numpy as np
+import pyproj
+import pytest
+import rasterio
+import shapely
+import xarray as xr
+import zarr
+from rasterio.features import rasterize
+from rasterio.windows import Window, from_bounds
+from xarray.groupers import BinGrouper
+
+from workshop import cube, stores, tiles, virtual, world, zonal
+
+AROUND = tiles.Box(-111.0, 39.0, -109.0, 41.0)  # the four tiles meet in its middle
+AREAS = gpd.GeoDataFrame.from_features(
+    json.loads((tiles.DATA / "areas.geojson").read_text()), crs="EPSG:4326"
+).set_index("name")
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("GLAD_BUCKET", raising=False)
+        patch.delenv("GLAD_TILES", raising=False)
+        yield stores.open_bucket()
+
+
+@pytest.fixture(scope="module")
+def lulc(bucket):
+    """Return a world of two years in which two degrees around the tiles' common corner are written."""
+    repo = world.create(bucket.icechunk("zonal"), (2000, 2020))
+    world.ingest(repo, world.UTAH_TILES, (2000, 2020), box=AROUND)
+    return cube.read(repo)
+
+
+def around(src, *bounds):
+    """Return a window of whole pixels that holds the bounds."""
+    window = from_bounds(*bounds, src.transform)
+    return Window(int(window.col_off), int(window.row_off), int(window.width) + 3, int(window.height) + 3).intersection(
+        Window(0, 0, src.width, src.height)
+    )
+
+
+def with_gdal(geometry, year, box=AROUND):
+    """Return the counts of a polygon, burnt with GDAL onto each source tile in turn."""
+    counts = np.zeros(256, np.int64)
+    part = geometry.intersection(shapely.box(*box))
+    for name in world.UTAH_TILES:
+        with rasterio.open(tiles.tile_path(name, year)) as src:
+            if part.intersection(shapely.box(*src.bounds)).area == 0:
+                continue
+            west, south, east, north = part.intersection(shapely.box(*src.bounds)).bounds
+            window = around(src, west, south, east, north)
+            inside = rasterize([part], (window.height, window.width), transform=src.window_transform(window))
+            counts += np.bincount(src.read(1, window=window)[inside == 1], minlength=256)
+    return counts
+
+
+def blob(x, y, radius, corners, seed):
+    """Return a ragged polygon, valid because it is star-shaped; its corners hit no pixel centre."""
+    rng = np.random.default_rng(seed)
+    angle = np.sort(rng.uniform(0, 2 * np.pi, corners))
+    r = radius * rng.uniform(0.4, 1, corners)
+    return shapely.Polygon(np.column_stack([x + r * np.cos(angle), y + r * np.sin(angle)]))
+
+
+CORNER = (-110.0, 40.0)
+POLYGONS = {
+    "across the four tiles": blob(*CORNER, 0.7, 200, 1),
+    "within a chunk": blob(-110.123, 39.873, 0.08, 40, 2),
+    "triangle": shapely.Polygon([(-110.71234, 39.41234), (-109.31234, 39.11234), (-109.91234, 40.81234)]),
+    "a hole": blob(*CORNER, 0.6, 150, 3).difference(blob(*CORNER, 0.2, 90, 4)),
+    "parts": shapely.MultiPolygon([blob(-110.5, 39.5, 0.2, 60, 5), blob(-109.5, 40.5, 0.2, 60, 6)]),
+    "a part in a hole": shapely.MultiPolygon(
+        [blob(-110, 39.5, 0.3, 60, 7).difference(blob(-110, 39.5, 0.11, 9, 8)), blob(-110, 39.5, 0.03, 30, 9)]
+    ),
+    "sliver down": shapely.box(-110.30011, 39.2, -110.30001, 40.4),  # narrower than a pixel
+    "sliver across": shapely.box(-110.9, 39.70011, -109.1, 39.70018),
+    "slanting sliver": shapely.Polygon([(-110.90003, 39.1), (-109.1, 40.9), (-109.1, 40.9001)]),
+    "between centres": shapely.box(-110.00012, 39.50001, -110.00002, 39.50009),
+    "a single pixel": shapely.box(-110.00026, 39.50001, -110.00001, 39.50024),
+    "at the edge of what is written": shapely.box(-111.0, 39.0, -110.9, 39.1),
+    "comb": shapely.union_all([shapely.box(-110.9 + k / 50, 39.3, -110.89123 + k / 50, 39.9) for k in range(40)]).union(
+        shapely.box(-110.95123, 39.27123, -110.08123, 39.31123)
+    ),
+}
+
+
+def test_polygons_against_gdal(lulc):
+    zones = gpd.GeoSeries(POLYGONS, crs="EPSG:4326")
+    found = zonal.count_classes(lulc, zones)
+    assert found.pixels.dims == ("zone", "year", "class") and found.pixels.dtype == np.int64
+    for name, geometry in POLYGONS.items():
+        for year in (2000, 2020):
+            np.testing.assert_array_equal(found.pixels.sel(zone=name, year=year), with_gdal(geometry, year), name)
+    whole = found.pixels.sum("class").sel(year=2020)
+    assert whole.sel(zone="between centres") == 0 and whole.sel(zone="a single pixel") == 1
+    assert whole.sel(zone="sliver down") in (0, 4800)
+    assert len(POLYGONS) >= 10 and (found.pixels.sum(["zone", "year"]) > 0).sum() > 5
+
+
+def test_areas_are_counts_times_the_area_of_each_row(lulc):
+    zone = POLYGONS["triangle"]
+    found = zonal.count_classes(lulc, gpd.GeoSeries({"t": zone}, crs="EPSG:4326")).sel(zone="t")
+    geod = pyproj.Geod(ellps="WGS84")
+    expected = abs(geod.geometry_area_perimeter(shapely.segmentize(zone, 0.001))[0]) / 1e6
+    assert abs(float(found.area.sel(year=2020).sum()) / expected - 1) < 1e-4  # the ragged border
+    # row by row, with the formula
+    with rasterio.open(tiles.tile_path("40N_120W", 2020)) as src:
+        half = zone.intersection(shapely.box(*src.bounds))
+        window = around(src, *half.bounds)
+        inside = rasterize([half], (window.height, window.width), transform=src.window_transform(window)) == 1
+        pixels = src.read(1, window=window)
+        top = src.window_transform(window).f
+    area = zonal.pixel_area(top - (np.arange(len(pixels)) + 0.5) * tiles.RESOLUTION, tiles.RESOLUTION, tiles.RESOLUTION)
+    expected = np.bincount(pixels[inside], np.broadcast_to(area[:, None], pixels.shape)[inside], 256)
+    part = zonal.count_classes(lulc, gpd.GeoSeries([half], crs="EPSG:4326")).area[0].sel(year=2020)
+    np.testing.assert_allclose(part, expected, rtol=1e-9)
+
+
+def test_the_area_of_a_pixel():
+    """Against the geodesic area of a narrow box, and the area of the whole ellipsoid."""
+    geod = pyproj.Geod(ellps="WGS84")
+    for latitude in (-59.9, 0.0, 41.0, 79.9):
+        box = shapely.box(10, latitude - 0.0005, 10.001, latitude + 0.0005)
+        expected = abs(geod.geometry_area_perimeter(box)[0]) / 1e6
+        np.testing.assert_allclose(zonal.pixel_area(np.array([latitude]), 0.001, 0.001), expected, rtol=1e-6)
+    rows = zonal.pixel_area(np.arange(-89.5, 90), 1, 1)
+    np.testing.assert_allclose(rows.sum() * 360, 510_065_621.72, rtol=1e-9)  # WGS 84, NIMA TR8350.2, in km²
+    np.testing.assert_array_equal(zonal.pixel_area(np.array([41.0]), -1, 1), zonal.pixel_area(np.array([41.0]), 1, 1))
+
+
+def small(pixels, years=(2020,)):
+    """Return a little cube in memory: a pixel is a degree, the first centre lies at (0.5, height - 0.5)."""
+    _, height, width = pixels.shape
+    return xr.DataArray(
+        pixels,
+        dims=("year", "y", "x"),
+        coords={"year": list(years), "y": height - 0.5 - np.arange(height), "x": np.arange(width) + 0.5},
+    ).rio.write_crs("EPSG:4326")
+
+
+def test_neighbours_share_no_pixel_and_lose_none():
+    """All corners lie exactly on pixel centres, the hardest case; a pixel belongs to one of its neighbours."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (1, 40, 60), dtype=np.uint8)
+    corners = np.column_stack([rng.integers(2, 58, 30), rng.integers(2, 38, 30)]) + 0.5
+    triangles = shapely.delaunay_triangles(shapely.MultiPoint(corners))
+    zones = gpd.GeoSeries(list(triangles.geoms), crs="EPSG:4326")
+    whole = gpd.GeoSeries([shapely.convex_hull(triangles)], crs="EPSG:4326")
+    parts = zonal.count_classes(small(pixels), zones).pixels.sum("zone")
+    hull = zonal.count_classes(small(pixels), whole).pixels[0]
+    assert len(zones) > 30
+    assert abs(int((parts - hull).sum())) <= 1  # a hull's collinear corners are dropped
+    assert (parts <= np.bincount(pixels.ravel(), minlength=256)).all()
+
+
+def test_a_tiling_counts_every_pixel_once():
+    rng = np.random.default_rng(1)
+    pixels = rng.integers(0, 256, (2, 50, 70), dtype=np.uint8)
+    cells = [shapely.box(x - 0.5, y - 0.5, x + 6.5, y + 4.5) for x in range(0, 77, 7) for y in range(0, 55, 5)]
+    found = zonal.count_classes(small(pixels, (2000, 2020)), gpd.GeoSeries(cells, crs="EPSG:4326"))
+    for k in range(2):
+        np.testing.assert_array_equal(found.pixels[:, k].sum("zone"), np.bincount(pixels[k].ravel(), minlength=256))
+
+
+def test_a_centre_on_the_border():
+    pixels = np.arange(9, dtype=np.uint8).reshape(1, 3, 3)
+    zone = gpd.GeoSeries([shapely.box(0.5, 0.5, 2.5, 2.5)], crs="EPSG:4326")  # all four sides on centres
+    inside = np.flatnonzero(zonal.count_classes(small(pixels), zone).pixels[0, 0])
+    assert inside.tolist() == [0, 1, 3, 4]  # with the north and the west border, without the south and the east one
+
+
+def test_zones_may_overlap(lulc):
+    one = POLYGONS["triangle"]
+    zones = gpd.GeoSeries({"a": one, "b": one, "c": shapely.box(-110.5, 39.5, -109.5, 40.5)}, crs="EPSG:4326")
+    found = zonal.count_classes(lulc, zones).pixels
+    np.testing.assert_array_equal(found.sel(zone="a"), found.sel(zone="b"))
+    np.testing.assert_array_equal(found.sel(zone="c", year=2020), with_gdal(zones["c"], 2020))
+
+
+def test_outside_the_cube_nothing_is_counted():
+    pixels = np.full((1, 4, 4), 7, np.uint8)
+    zones = {
+        "far": shapely.box(50, 50, 51, 51),
+        "beside": shapely.box(4, 0, 5, 4),
+        "half": shapely.box(-10, -10, 2, 2),
+        "all": shapely.box(-10, -10, 20, 20),
+    }
+    found = zonal.count_classes(small(pixels), gpd.GeoSeries(zones, crs="EPSG:4326")).pixels.sel({"class": 7})[:, 0]
+    assert found.values.tolist() == [0, 0, 4, 16]
+
+
+def test_without_years_and_upside_down():
+    pixels = np.random.default_rng(2).integers(0, 9, (1, 30, 40), dtype=np.uint8)
+    zones = gpd.GeoSeries([blob(20, 15, 12, 30, 3)], crs="EPSG:4326")
+    found = zonal.count_classes(small(pixels), zones)
+    flat = zonal.count_classes(small(pixels)[0], zones)
+    assert flat.pixels.dims == ("zone", "class")
+    np.testing.assert_array_equal(flat.pixels, found.pixels[:, 0])
+    np.testing.assert_array_equal(zonal.count_classes(small(pixels)[:, ::-1], zones).pixels, found.pixels)
+
+
+# The same, however the cube is stored and whoever counts
+
+
+def test_dask_and_memory_and_cluster_agree(lulc):
+    from dask.distributed import Client, LocalCluster
+
+    box = tiles.Box(-110.5, 39.5, -109.5, 40.5)
+    part = tiles.select_box(lulc, box)
+    zones = gpd.GeoSeries(POLYGONS, crs="EPSG:4326")
+    lazy = zonal.count_classes(part, zones)
+    xr.testing.assert_identical(lazy, zonal.count_classes(part.load(), zones))
+    chunked = tiles.select_box(lulc, box).chunk({"year": 1, "y": 700, "x": 900})
+    xr.testing.assert_allclose(lazy, zonal.count_classes(chunked, zones))
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as cluster,
+        Client(cluster),
+    ):
+        xr.testing.assert_allclose(zonal.count_classes(lulc, zones), zonal.count_classes(lulc, zones))
+        xr.testing.assert_allclose(zonal.count_classes(tiles.select_box(lulc, box), zones), lazy)
+
+
+def test_a_virtual_cube(bucket):
+    layer = virtual.combine([virtual.open_virtual_tile("40N_110W", 2020)])
+    config, allowed = virtual.containers()
+    repo = icechunk.Repository.create(bucket.icechunk("virtual-zonal"), config, authorize_virtual_chunk_access=allowed)
+    session = repo.writable_session("main")
+    layer.vz.to_icechunk(session.store)
+    session.commit("References")
+    zone = shapely.box(-110, 39.9, -109.5, 40).difference(blob(-109.7, 39.95, 0.03, 20, 1))
+    found = zonal.count_classes(cube.read(repo), gpd.GeoSeries([zone], crs="EPSG:4326"))
+    np.testing.assert_array_equal(found.pixels[0].sel(year=2020), with_gdal(zone, 2020))
+
+
+def test_each_chunk_is_read_once(bucket, monkeypatch):
+    """However many zones, and none that no zone touches."""
+    pixels = np.random.default_rng(3).integers(0, 9, (2, 800, 800), dtype=np.uint8)
+    read = []
+
+    class Store(zarr.storage.MemoryStore):
+        async def get(self, key, *args, **kwargs):
+            read.append(key)
+            return await super().get(key, *args, **kwargs)
+
+    store = Store()
+    step = 0.01
+    coords = {"year": [2000, 2020], "y": 8 - (np.arange(800) + 0.5) * step, "x": (np.arange(800) + 0.5) * step}
+    data = xr.DataArray(pixels, dims=("year", "y", "x"), coords=coords).rio.write_crs(4326).rename("lulc")
+    data.to_dataset().to_zarr(
+        store, consolidated=False, encoding={"lulc": {"chunks": (1, 100, 100), "grid_mapping": "spatial_ref"}}
+    )
+    monkeypatch.setattr(zonal, "BLOCK", 40_000)
+    opened = xr.open_zarr(store, consolidated=False, chunks=None, decode_coords="all")["lulc"]
+    zones = gpd.GeoSeries(
+        [blob(2, 6, 1.5, 20, k) for k in range(20)] + [shapely.Polygon([(5, 1), (7.9, 1), (7.9, 3.9)])], crs=4326
+    )
+    read.clear()
+    found = zonal.count_classes(opened, zones)
+    chunks = [key for key in read if key.startswith("lulc/c/")]
+    assert len(chunks) == len(set(chunks)) < 2 * 64
+    far = {f"lulc/c/{k}/{row}/{col}" for k in range(2) for row in (6, 7) for col in (0, 1)}
+    assert not far & set(chunks)
+    np.testing.assert_array_equal(found.pixels, zonal.count_classes(data, zones).pixels)
+
+
+# What is refused
+
+
+def zone(geometry, crs="EPSG:4326"):
+    return gpd.GeoSeries({"Bear": geometry}, crs=crs)
+
+
+BOX = shapely.box(0, 0, 2, 2)
+REFUSED = {
+    "no CRS": (lambda c: (c, zone(BOX, None)), "expected zones with a CRS, found none"),
+    "another CRS": (lambda c: (c, zone(BOX, "EPSG:32612")), "found EPSG:32612; zones.to_crs"),
+    "empty": (lambda c: (c, zone(shapely.Polygon())), "zone 'Bear': expected a polygon, found an empty one"),
+    "none": (lambda c: (c, zone(None)), "zone 'Bear': expected a polygon, found an empty one"),
+    "line": (lambda c: (c, zone(BOX.exterior)), "found a LinearRing"),
+    "point": (lambda c: (c, zone(shapely.Point(1, 1))), "found a Point"),
+    "bow tie": (
+        lambda c: (c, zone(shapely.Polygon([(0, 0), (2, 2), (2, 0), (0, 2)]))),
+        r"zone 'Bear': expected a valid polygon, found: Self-intersection\[1 1\]; mend it with shapely.make_valid",
+    ),
+    "twice": (lambda c: (c, gpd.GeoSeries([BOX, BOX], index=["Bear", "Bear"], crs=4326)), "'Bear' more than once"),
+    "shapely": (lambda c: (c, BOX), "expected zones as a GeoDataFrame or GeoSeries, found Polygon"),
+    "float": (lambda c: (c.astype(float), zone(BOX)), "as uint8, found float64"),
+    "dataset": (lambda c: (c.to_dataset(name="a"), zone(BOX)), "expected a DataArray"),
+    "axes": (lambda c: (c.transpose("y", "x", "year"), zone(BOX)), r"found \('y', 'x', 'year'\)"),
+    "metres": (lambda c: (c.rio.write_crs("EPSG:32612"), zone(BOX)), "expected the cube in EPSG:4326"),
+    "cube without CRS": (lambda c: (c.drop_vars("spatial_ref"), zone(BOX)), "expected the cube in EPSG:4326"),
+    "uneven": (lambda c: (c[:, :, [0, 1, 3]], zone(BOX)), "evenly spaced pixels along x"),
+    "one row": (lambda c: (c[:, :1], zone(BOX)), "pixel centres along y, at least two"),
+    "no coordinates": (lambda c: (c.drop_vars("x"), zone(BOX)), "pixel centres along x"),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), REFUSED.values(), ids=REFUSED)
+def test_refused(make, message):
+    with pytest.raises(zonal.ZonalError, match=message):
+        zonal.count_classes(*make(small(np.zeros((1, 4, 4), np.uint8))))
+
+
+# Traps of the libraries, which lesson 08 shows
+
+
+def test_numbagg_still_counts_modulo_256():
+    """When this fails, upstream is mended, and the section of lesson 08 can go."""
+    pixels = xr.DataArray(np.zeros((40, 40), np.uint8), dims=("y", "x"), name="lulc")
+    groups = pixels.assign_coords(lulc=pixels).groupby(lulc=BinGrouper(bins=[-1, 127, 255]))
+    assert int(groups.count()[0]) == 1600 % 256  # flox prefers numbagg where it is installed
+    assert int(groups.count(engine="numpy")[0]) == 1600
+
+
+# The workshop's own areas
+
+
+def test_the_areas_of_the_workshop():
+    assert AREAS.is_valid.all() and AREAS.index.is_unique
+    assert AREAS.kind.value_counts().to_dict() == {"watershed": 6, "rectangle": 1, "state": 1}
+    assert shapely.get_num_coordinates(AREAS.geometry["Utah"]) == 7
+    assert tuple(AREAS.geometry["Salt Lake window"].bounds) == tuple(tiles.TEACHING_WINDOW)
+    sheds = AREAS.geometry[AREAS.kind == "watershed"]
+    assert len(sheds["Juniper Creek"].interiors) == 1 and sheds["Lakeside"].geom_type == "MultiPolygon"
+    for k, a in enumerate(sheds):
+        for b in sheds.iloc[:k]:
+            assert a.intersection(b).area < 1e-12  # neighbours, not rivals
