@@ -516,6 +516,103 @@ WRONG = {
         ("series_chunks, series_shards = (5, 80, 80), (5, 2000, 2000)", "may touch 64 chunks"),
         ("series_chunks, series_shards = (5, 100, 100), 20_000_000", "Expected shards as three whole numbers"),
     ],
+    "07-1": [
+        ("place = (480_000, 360_000)", "in the wrong order: row (y) first"),
+        ("place = (9, 12)", "the tile's row and column among tiles"),
+        ("place = (360_001, 480_001)", "Counting begins at 0"),
+        ("place = (360_000.5, 480_000.5)", "Pixels are counted whole"),
+        ("place = (360_000, 240_000)", "The column counts from 0 degrees or from the east"),
+        ("place = (360_000, 520_000)", "The column is not 520,000"),
+        ("place = (280_000, 480_000)", "South of the equator the latitude is negative"),
+        ("place = (200_000, 480_000)", "The row counts from the south"),
+        ("place = (400_000, 480_000)", "the row is not 400,000"),
+        ("place = 360_000", "Expected two whole numbers"),
+        ("place = (360_000, '480_000')", "leave the quotes away"),
+    ],
+    "07-2": [
+        ("missing = {(2005, '40N_110W')}", "1 found, and they are right; there are more"),
+        ("missing = set()", "0 found, and they are right"),
+        ("missing = {(2005, '50N_120W')}", "50N_120W of 2005 is there"),
+        ("missing = {('40N_110W', 2005)}", "Expected a set of pairs (year, tile)"),
+        ("missing = {'40N_110W'}", "Expected a set of pairs (year, tile)"),
+        (
+            "missing = {(2005, '40N_110W'), (2015, '40N_120W'), (2015, '50N_120W')}",
+            "40N_110W of 2005 is not in the cube yet",
+        ),
+        (
+            "missing = {(2005, '40N_110W'), (2015, '40N_120W'), (2015, '50N_120W')}\n"
+            "world.ingest(gaps, ['40N_110W'], [2005], box=around)",
+            "50N_120W of 2015 is not in the cube yet",
+        ),
+        (
+            "with gaps.transaction('main', message='by hand') as store:\n"
+            "    zarr.open_array(store, path='lulc', mode='r+')[0, 159_500, 279_500] = 0",
+            "50N_120W of 2000 is not what the tile holds",
+        ),
+        ("gaps = exercises.world_with_gaps(bucket.icechunk('gaps-again'))\nmissing = 5", "Expected a set of pairs"),
+    ],
+    "07-3": [
+        ("references = (9, 4_032_000)", "a manifest is written whole"),
+        ("references = (1600, 4_032_000)", "That is one year of a tile"),
+        ("references = (4_032_000, 8000)", "in the wrong order"),
+        ("references = (8000, 806_400)", "That is one year of the world"),
+        ("references = (8000, 9)", "In one manifest stand all references of the array, not 9"),
+        ("references = (36, 4_032_000)", "Not 36 with the split"),
+        ("references = 8000", "Expected two numbers"),
+    ],
+    "08-1": [
+        ("cropland = float(km2.sel(zone='Salt Wash', year=2020, group='Cropland'))", "That is the year 2020"),
+        ("cropland = float(km2.sel(zone='Salt Wash', year=2000, group='Cropland'))", "That is the year 2000"),
+        (
+            "box = gpd.GeoSeries({'b': areas.loc['Salt Wash'].geometry.envelope}, crs=4326)\n"
+            "crops = by_group(zonal.count_classes(lulc.sel(year=[2015]), box).area).sel(group='Cropland')\n"
+            "cropland = float(crops.sum())",
+            "That is the cropland in the box",
+        ),
+        (
+            "cropland = float(found.pixels.sel(zone='Salt Wash', year=2015)[244]) * 900 / 1e6",
+            "taken as 30 m x 30 m",
+        ),
+        (
+            "cropland = float(found.pixels.sel(zone='Salt Wash', year=2015)[244]) * 27.83**2 / 1e6",
+            "taken as square",
+        ),
+        ("cropland = int(found.pixels.sel(zone='Salt Wash', year=2015)[244])", "That is the number of pixels"),
+        ("cropland = float(km2.sel(zone='Salt Wash', year=2015, group='Cropland')) * 1e6", "That is square metres"),
+        (
+            "cropland = float(km2.sel(zone='Utah', year=2015, group='Cropland'))",
+            "the watershed Salt Wash, the year 2015",
+        ),
+        ("cropland = '2846'", "leave the quotes away"),
+        ("cropland = km2", "Expected a number of km²"),
+    ],
+    "08-2": [
+        ("share = 2.846 / 100", "as a fraction; wanted is percent"),
+        (
+            "share = float(100 * lake.sel(group='Open surface water', year=2020) / lake.sel(year=2020).sum())",
+            "nobody knows whether they are water",
+        ),
+        ("share = float(lake.sel(group='Open surface water', year=2020))", "That is the water's area in km²"),
+        (
+            "share = float(100 * in_box.sel(group='Open surface water') / seen)",
+            "in the box around Lakeside",
+        ),
+        (
+            "share = float(100 * lake.sel(group='Open surface water', year=2000) / lake.sel(year=2000).sum())",
+            "That is the year 2000",
+        ),
+        ("share = 50", "Not 50.000 %"),
+        ("share = 'three'", "leave the quotes away"),
+        ("share = None", "Expected a number, in percent"),
+    ],
+    "08-3": [
+        ("largest = ('Semi-arid', 'Semi-arid', 20_000)", "leave the diagonal of the matrix out"),
+        ("largest = ('Semi-arid', 'Tree cover, terra firma', 373.6)", "it went the other way"),
+        ("largest = ('Semi-arid', 'Built-up', 10)", "another change is larger"),
+        ("largest = ('Trees', 'Semi-arid', 373.6)", "'Trees' is no group of the legend"),
+        ("largest = ('Tree cover, terra firma', 'Semi-arid', 545.0)", "The pair is right; its area is not 545.0"),
+        ("largest = ('Tree cover, terra firma', 'Semi-arid')", "Expected a tuple"),
+    ],
 }
 
 
@@ -526,6 +623,11 @@ ALSO_RIGHT = {
     "01-3": ["'/c/2/6'", "'lulc/c/2/6'"],
     "02-2": ["2.53", "np.float32(2.5348)"],
     "04-1": ["' Build the new town '"],
+    "07-1": ["[360_000, 480_000]", "(360_000.0, np.int64(480_000))"],
+    "07-3": ["np.array([8000, 4_032_000])"],
+    "08-1": ["2846", "np.float32(2846.3)"],
+    "08-2": ["2.85", "2.847"],
+    "08-3": ["['Tree cover, terra firma', 'Semi-arid', 373.6]"],
     "03-1": ["32", "np.int64(32)"],
     "03-2": ["2015", "np.int64(2015)", "xr.DataArray(2015)", "[2015]", "2015.0"],
     "ap-1": ["(1, 1000, 1000)", "[1, 625, 800]", "np.array([1, 500, 1000])"],

@@ -112,6 +112,14 @@ def begin(
     return repo
 
 
+def begun(storage: icechunk.Storage) -> bool:
+    """Whether there is a repository that holds something."""
+    with _clear_errors("looking for the cube", outcome="nothing was read"):
+        return icechunk.Repository.exists(storage, config().storage) and _holds_anything(
+            icechunk.Repository.open(storage, config=config()).readonly_session("main").store
+        )
+
+
 def open_repository(storage: icechunk.Storage) -> icechunk.Repository:
     """Open a cube's repository, with an answer within seconds.
 
@@ -326,12 +334,8 @@ def build(
     def layer(year: int) -> xr.DataArray:
         return select_box(open_tile(tile, year), box)
 
-    with _clear_errors(label, outcome="nothing was read"):
-        begun = icechunk.Repository.exists(storage, config().storage) and _holds_anything(
-            icechunk.Repository.open(storage, config=config()).readonly_session("main").store
-        )
     first = layer(years[0])
-    repo = open_repository(storage) if begun else create(storage, first)
+    repo = open_repository(storage) if begun(storage) else create(storage, first)
     cube = read(repo)
     if locate(label, first, cube) != tuple(slice(0, size) for size in cube.shape[1:]):
         raise CubeError(f"{label}: expected the cube of {box}, found a larger one; choose another path for this box")

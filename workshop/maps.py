@@ -14,12 +14,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import rasterio
 import xarray as xr
 from IPython.display import HTML, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.pyplot import close
 from rasterio.shutil import copy as copy_raster
 from rio_tiler.errors import PointOutsideBounds
@@ -70,6 +71,46 @@ def draw_legend(figure: Figure, rasters: Iterable[np.ndarray], columns: int = 5)
         Patch(facecolor=table["colour"].iloc[i], edgecolor="0.5", linewidth=0.5, label=table.index[i]) for i in present
     ]
     figure.legend(handles=patches, loc="outside lower center", ncols=columns, frameon=False, fontsize="small")
+
+
+def draw_transitions(ax: Axes, matrix: pd.DataFrame, least: float = 0.002) -> None:
+    """Draw what became of what as a Sankey diagram: bars left and right, bands between them.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        Where to draw.
+    matrix : pandas.DataFrame
+        Areas; rows are the legend's groups before, columns those after.
+    least : float
+        Bands of a smaller part of the whole are left out.
+    """
+    colours = legend.group_table()["colour"]
+    total = matrix.to_numpy().sum()
+    gap = 0.02 * total
+
+    def stack(sizes: pd.Series) -> pd.Series:
+        """Return where each bar begins, from the top down."""
+        return (sizes + gap).cumsum().shift(fill_value=0)
+
+    left, right = stack(matrix.sum(axis=1)), stack(matrix.sum())
+    for x, starts, sizes, align in ((0, left, matrix.sum(axis=1), "right"), (1, right, matrix.sum(), "left")):
+        for name, size in sizes.items():
+            ax.add_patch(Rectangle((x - 0.02, starts[name]), 0.04, size, facecolor=colours[name], edgecolor="0.3"))
+            if size >= least * total:
+                ax.text(x + (0.03 if x else -0.03), starts[name] + size / 2, name, ha=align, va="center", fontsize=8)
+    curve = np.linspace(0, 1, 60)
+    smooth = curve**2 * (3 - 2 * curve)
+    left, right = left.copy(), right.copy()
+    for before, row in matrix.iterrows():
+        for after, size in row.items():
+            if size >= least * total:
+                lower = left[before] + (right[after] - left[before]) * smooth
+                ax.fill_between(0.02 + curve * 0.96, lower, lower + size, color=colours[before], alpha=0.5, linewidth=0)
+            left[before] += size
+            right[after] += size
+    ax.set(xlim=(-0.6, 1.6), ylim=(total + gap * len(matrix), -gap))
+    ax.axis("off")
 
 
 def show(figure: Figure, alt: str) -> None:

@@ -173,11 +173,14 @@ def open_tile(name: str, year: int, root: str | Path | None = None, chunks: dict
     """
     path = tile_path(name, year, root)
     source = check_tile(path, name, year)
-    raster = rioxarray.open_rasterio(path, chunks=chunks).squeeze("band", drop=True)
+    opened = rioxarray.open_rasterio(path, chunks=chunks)
+    raster = opened.squeeze("band", drop=True)
     # scale_factor=1.0 and add_offset=0.0 would turn a Zarr round trip into float
     raster.attrs = {"long_name": "land cover class", "source": source}
     raster.encoding = {"grid_mapping": "spatial_ref"}
-    return raster.rename("lulc").rio.write_coordinate_system()  # CF names and units of x and y
+    raster = raster.rename("lulc").rio.write_coordinate_system()  # CF names and units of x and y
+    raster.set_close(opened.close)
+    return raster
 
 
 def check_tile(path: str, name: str, year: int) -> str:

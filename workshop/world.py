@@ -35,10 +35,12 @@ from workshop.tiles import (
     tile_source,
 )
 
+OUTCOMES = ("written", "there already", "outside the box")  # of a tile that did not fail
 SHAPE = (round((NORTH - SOUTH) / RESOLUTION), round(360 / RESOLUTION))  # pixels along y and x: 560,000 x 1,440,000
 CHUNK = 1000  # pixels along y and x; one year deep
 OVERVIEWS = (40, 1000)  # pixels of the cube along y and x in one of an overview; a chunk is 25 x 25, or a single one
 UTAH_TILES = ("50N_120W", "50N_110W", "40N_120W", "40N_110W")
+UTAH = Box(west=-114.06, south=36.99, east=-109.04, north=42.01)
 
 
 def create(storage: icechunk.Storage, years: tuple[int, ...] = YEARS) -> icechunk.Repository:
@@ -55,8 +57,8 @@ def create(storage: icechunk.Storage, years: tuple[int, ...] = YEARS) -> icechun
     -------
     icechunk.Repository
         ``lulc (year, 560000, 1440000)``, uint8, in chunks of 1000 x 1000 pixels, and overviews of it in the groups
-        ``overviews/40`` and ``overviews/1000``. The references of one tile and year share a manifest, so that a commit
-        rewrites those of its own tiles only.
+        ``overviews/40`` and ``overviews/1000``. The references of one tile share a manifest, so that a commit rewrites
+        those of its own tiles only.
 
     Raises
     ------
@@ -65,7 +67,7 @@ def create(storage: icechunk.Storage, years: tuple[int, ...] = YEARS) -> icechun
     """
     per_tile = TILE_SIZE // CHUNK
     axis = icechunk.ManifestSplitDimCondition.Axis
-    split = {axis(0): 1, axis(1): per_tile, axis(2): per_tile}
+    split = {axis(1): per_tile, axis(2): per_tile}
     config = cube.config(
         icechunk.ManifestConfig(
             splitting=icechunk.ManifestSplittingConfig.from_dict(
@@ -119,6 +121,30 @@ def read_overview(repo: icechunk.Repository, factor: int, branch: str = "main") 
     """
     store = repo.readonly_session(branch).store
     return xr.open_zarr(store, group=_group(factor), consolidated=False, decode_coords="all", chunks=None)[ARRAY]
+
+
+def build(
+    storage: icechunk.Storage,
+    names: Iterable[str] = UTAH_TILES,
+    years: tuple[int, ...] = YEARS,
+    box: Box | None = UTAH,
+    executor: Executor | None = None,
+) -> icechunk.Repository:
+    """Make the cube of the world with a box of some tiles in it, or complete it where an earlier run stopped.
+
+    Parameters are those of :func:`create` and :func:`ingest`.
+
+    Raises
+    ------
+    CubeError
+        When a tile failed, beside the errors of :func:`create` and :func:`ingest`.
+    """
+    repo = cube.open_repository(storage) if cube.begun(storage) else create(storage, years)
+    report = ingest(repo, names, years, box=box, executor=executor)
+    failed = report[~report.outcome.isin(OUTCOMES)]
+    if len(failed):
+        raise CubeError(f"building the world: {len(failed)} tiles failed; the first: {failed.outcome.iloc[0]}")
+    return repo
 
 
 def ingest(
@@ -230,15 +256,17 @@ def _ingest_year(
                 note(name, "there already")
             else:
                 record = {"source": tile_source(name, year, root), "rows": rows, "cols": cols}
-                futures[executor.submit(write_tile, session.fork(), name, year, rows, cols, root)] = (name, record)
+                futures[executor.submit(_attempt, session.fork(), name, year, rows, cols, root)] = (name, record)
         forks = []
         try:
             for future in as_completed(futures):
                 name, record = futures[future]
-                if error := future.exception():
-                    note(name, f"{type(error).__name__}: {error}")
+                error = future.exception()  # of the executor: a worker that is gone
+                fork, error = (None, f"{type(error).__name__}: {error}") if error else future.result()
+                if error:
+                    note(name, error)
                 else:
-                    forks.append(future.result())
+                    forks.append(fork)
                     records[name] = record
                     note(
                         name,
@@ -290,6 +318,14 @@ def _covers(record: dict[str, Any], rows: list[int], cols: list[int]) -> bool:
     )
 
 
+def _attempt(session: icechunk.Session, *args: Any) -> tuple[icechunk.Session | None, str]:
+    """Write a tile; return the session, or what went wrong, which a cluster would print on every worker's terminal."""
+    try:
+        return write_tile(session, *args), ""
+    except Exception as error:  # whatever it is, the other tiles go on
+        return None, f"{type(error).__name__}: {error}"
+
+
 def write_tile(
     session: icechunk.Session, name: str, year: int, rows: list[int], cols: list[int], root: str | None = None
 ) -> icechunk.Session:
@@ -320,6 +356,7 @@ def write_tile(
     tile = open_tile(name, year, root)
     whole = cube.open_session(session.store)
     there = cube.locate(label, tile, whole)  # by the tile's own georeferencing, not by its name
+    tile.close()
     array, *overviews = (
         zarr.open_array(session.store, path=f"{_group(factor)}/{ARRAY}".strip("/"), mode="r+")
         for factor in (1, *OVERVIEWS)

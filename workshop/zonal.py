@@ -11,6 +11,7 @@ import dask
 import geopandas as gpd
 import numba
 import numpy as np
+import rioxarray  # noqa: F401, for the accessor rio
 import shapely
 import xarray as xr
 from dask.delayed import Delayed

@@ -11,6 +11,18 @@ some lessons and registers them when it is imported.
 from workshop.exercises import lesson_06_appendix  # noqa: F401, for what it registers
 from workshop.exercises.lessons_01_03 import CITY
 from workshop.exercises.lessons_04_05 import busy_repository
+from workshop.exercises.lessons_07_08 import world_with_gaps
 from workshop.exercises.verdicts import NOT_ATTEMPTED, NOT_YET, RIGHT, Verdict, check, hint, names
 
-__all__ = ["CITY", "NOT_ATTEMPTED", "NOT_YET", "RIGHT", "Verdict", "busy_repository", "check", "hint", "names"]
+__all__ = [
+    "CITY",
+    "NOT_ATTEMPTED",
+    "NOT_YET",
+    "RIGHT",
+    "Verdict",
+    "busy_repository",
+    "check",
+    "hint",
+    "names",
+    "world_with_gaps",
+]
