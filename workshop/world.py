@@ -4,6 +4,7 @@ One box of one tile through the years is ``cube.py``'s job. The library calls ar
 """
 
 import os
+from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
 from typing import Any
@@ -38,6 +39,7 @@ from workshop.tiles import (
 OUTCOMES = ("written", "there already", "outside the box")  # of a tile that did not fail
 SHAPE = (round((NORTH - SOUTH) / RESOLUTION), round(360 / RESOLUTION))  # pixels along y and x: 560,000 x 1,440,000
 CHUNK = 1000  # pixels along y and x; one year deep
+PART = 10 * CHUNK  # rows of a tile that a worker writes at once, so that a few tiles keep many workers busy
 OVERVIEWS = (40, 1000)  # pixels of the cube along y and x in one of an overview; a chunk is 25 x 25, or a single one
 UTAH_TILES = ("50N_120W", "50N_110W", "40N_120W", "40N_110W")
 UTAH = Box(west=-114.06, south=36.99, east=-109.04, north=42.01)
@@ -247,7 +249,8 @@ def _ingest_year(
         nonlocal interrupted
         records.clear()
         done = ingested(repo, branch)
-        futures: dict[Future, tuple[str, dict[str, Any]]] = {}
+        regions: dict[str, tuple[list[int], list[int]]] = {}
+        futures: dict[Future, str] = {}
         for name in names:
             rows, cols = _region(name, box)
             if not (rows[0] < rows[1] and cols[0] < cols[1]):
@@ -255,31 +258,38 @@ def _ingest_year(
             elif any(_covers(record, rows, cols) for record in done.get((year, name), [])):
                 note(name, "there already")
             else:
-                record = {"source": tile_source(name, year, root), "rows": rows, "cols": cols}
-                futures[executor.submit(_attempt, session.fork(), name, year, rows, cols, root)] = (name, record)
-        forks = []
+                regions[name] = rows, cols
+                for top in range(rows[0], rows[1], PART):
+                    part = [top, min(top + PART, rows[1])]
+                    futures[executor.submit(_attempt, session.fork(), name, year, part, cols, root)] = name
+        waiting = Counter(futures.values())
+        forks: dict[str, list[icechunk.Session]] = {name: [] for name in regions}
+        errors: dict[str, str] = {}
         try:
             for future in as_completed(futures):
-                name, record = futures[future]
+                name = futures[future]
                 error = future.exception()  # of the executor: a worker that is gone
                 fork, error = (None, f"{type(error).__name__}: {error}") if error else future.result()
                 if error:
-                    note(name, error)
+                    errors.setdefault(name, error)
                 else:
-                    forks.append(fork)
-                    records[name] = record
-                    note(
-                        name,
-                        "written",
-                        (record["rows"][1] - record["rows"][0]) * (record["cols"][1] - record["cols"][0]),
-                    )
+                    forks[name].append(fork)
+                waiting[name] -= 1
+                if waiting[name]:
+                    continue
+                if name in errors:
+                    note(name, errors[name])
+                else:
+                    rows, cols = regions[name]
+                    records[name] = {"source": tile_source(name, year, root), "rows": rows, "cols": cols}
+                    note(name, "written", (rows[1] - rows[0]) * (cols[1] - cols[0]))
         except KeyboardInterrupt:
             interrupted = True
             for future in futures:
                 future.cancel()
-        if forks:
-            session.merge(*forks)
-        return bool(forks)
+        if records:
+            session.merge(*(fork for name in records for fork in forks[name]))
+        return bool(records)
 
     cube.commit(
         repo,
@@ -361,6 +371,7 @@ def write_tile(
         zarr.open_array(session.store, path=f"{_group(factor)}/{ARRAY}".strip("/"), mode="r+")
         for factor in (1, *OVERVIEWS)
     )
+    dense = array.with_config({"write_empty_chunks": True})
     coarse = [np.empty(((rows[1] - rows[0]) // f, (cols[1] - cols[0]) // f), np.uint8) for f in OVERVIEWS]
     known = legend.group_index() != 255
     index = whole.year.values.tolist().index(year)
@@ -373,7 +384,8 @@ def write_tile(
             codes = np.flatnonzero(counts)
             if not known[codes].all():
                 raise CubeError(f"{label}: expected values of the legend, found {codes[~known[codes]].tolist()}")
-            array[index, top : top + CHUNK, cols[0] : cols[1]] = band
+            # without no data, no chunk can be empty: Zarr need not compare each one with the fill value
+            (array if counts[legend.NODATA] else dense)[index, top : top + CHUNK, cols[0] : cols[1]] = band
             for factor, whole, part in zip(OVERVIEWS, coarse, modes, strict=True):
                 whole[(top - rows[0]) // factor :][: CHUNK // factor] = part
     for factor, overview, pixels in zip(OVERVIEWS, overviews, coarse, strict=True):

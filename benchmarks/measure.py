@@ -1,0 +1,94 @@
+"""Run a case in a process of its own: wall time, CPU time and peak memory are then its own, and its caches cold.
+
+A case is a function ``case(clock, folder, **parameters)``. It prepares, does its work ``with clock:``, checks the
+result outside it, and returns what else is to be reported, as a dictionary for JSON.
+"""
+
+import argparse
+import importlib
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any, Self
+
+ROOT = Path(__file__).parent.parent
+
+
+class Clock:
+    """Adds up the wall and CPU seconds of its ``with`` blocks, and remembers the peak memory at the end of the last."""
+
+    def __init__(self) -> None:
+        self.wall = self.cpu = 0.0
+        self.peak = 0
+
+    def __enter__(self) -> Self:
+        self._began = time.perf_counter(), self._cpu()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wall += time.perf_counter() - self._began[0]
+        self.cpu += self._cpu() - self._began[1]
+        self.peak = peak_memory()
+
+    @staticmethod
+    def _cpu() -> float:
+        import os
+
+        times = os.times()
+        return times.user + times.system + times.children_user + times.children_system
+
+
+def peak_memory() -> int:
+    """Return the most bytes that this process has held, or one that it waited for, whichever is more."""
+    import resource
+
+    # not getrusage of this process, which starts with the memory of the parent that it was forked from
+    status = Path("/proc/self/status")
+    unit = 1 if sys.platform == "darwin" else 1024
+    if status.is_file():
+        own = int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024
+    else:
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit)
+
+
+def run(case: str, folder: Path, **parameters: Any) -> dict[str, Any]:
+    """Run ``module:function`` of this package once, in a new process.
+
+    Returns
+    -------
+    dict
+        ``wall`` and ``cpu`` in seconds, ``peak`` in bytes, ``process`` (seconds from start to end of the process), and
+        what the case returned.
+    """
+    command = [sys.executable, "-m", "benchmarks.measure", case, str(folder), json.dumps(parameters)]
+    began = time.perf_counter()
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    whole = time.perf_counter() - began
+    if done.returncode:
+        raise RuntimeError(f"{case} {parameters} failed:\n{done.stderr[-3000:]}")
+    return json.loads(done.stdout.splitlines()[-1]) | {"process": whole}
+
+
+def spread(values: list[float], digits: int = 2) -> str:
+    """Return the median, and the least and the most in brackets."""
+    return f"{median(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("case")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("parameters", type=json.loads)
+    args = parser.parse_args()
+    module, function = args.case.split(":")
+    clock = Clock()
+    more = getattr(importlib.import_module(f"benchmarks.{module}"), function)(clock, args.folder, **args.parameters)
+    print(json.dumps({"wall": clock.wall, "cpu": clock.cpu, "peak": clock.peak} | (more or {})))
+
+
+if __name__ == "__main__":
+    main()

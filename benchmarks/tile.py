@@ -1,0 +1,175 @@
+"""A whole tile to Zarr and to Icechunk, in the ways that people do it."""
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from rasterio.transform import from_origin
+from rasterio.windows import Window
+
+from benchmarks.measure import Clock
+
+NAME, YEAR, SIZE, BAND = "50N_110W", 2020, 40_000, 1000
+
+
+def tile(folder: Path) -> Path:
+    return folder / str(YEAR) / f"{NAME}.tif"
+
+
+def write_dense_tile(clock: Clock, folder: Path) -> dict[str, Any]:
+    """Write a tile of GLAD's layout in which every pixel belongs to some texture, about as large as the busiest ones.
+
+    Classes 0 to 48: waves over hundreds of pixels, and on top of them noise in runs of two pixels.
+    """
+    rng = np.random.default_rng(2020)
+    path = tile(folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    profile = {"driver": "GTiff", "dtype": "uint8", "count": 1, "width": SIZE, "height": SIZE, "crs": "EPSG:4326"}
+    layout = {"transform": from_origin(-110, 50, 0.00025, 0.00025), "compress": "lzw", "blockysize": 1}
+    y, x = np.arange(SIZE)[:, None], np.arange(SIZE)[None]
+    noise = rng.geometric(0.53, size=(BAND, SIZE // 2)).astype(np.uint8).repeat(2, axis=1)
+    with clock, rasterio.open(path, "w", **profile, **layout, NUM_THREADS="ALL_CPUS") as dst:
+        for top in range(0, SIZE, BAND):
+            rows = y[top : top + BAND]
+            waves = 11 * np.sin(x / 900 + np.sin(rows / 700), dtype=np.float32) + 10 * np.cos(rows / 500)
+            shift = rng.integers(SIZE)  # the same noise, moved: no two bands are alike, and none has to be drawn anew
+            classes = (12 + waves).astype(np.int8) + np.roll(noise, shift, axis=1)
+            dst.write(classes.clip(0, 48).astype(np.uint8), 1, window=Window(0, top, SIZE, BAND))
+    return {"bytes": path.stat().st_size}
+
+
+def bands(path: Path):
+    """Yield the tile in bands of whole rows."""
+    with rasterio.Env(GDAL_CACHEMAX=16), rasterio.open(path) as src:
+        for top in range(0, SIZE, BAND):
+            yield top, src.read(1, window=Window(0, top, SIZE, BAND))
+
+
+def decode(clock: Clock, folder: Path) -> None:
+    """Only decode the strips, on one core."""
+    with clock:
+        for _ in bands(tile(folder)):
+            pass
+
+
+def encode(clock: Clock, folder: Path) -> dict[str, Any]:
+    """Only encode the chunks, on one core, with the codec that Zarr takes by itself."""
+    from numcodecs import Zstd
+
+    codec, size = Zstd(level=0), 0
+    for _, band in bands(tile(folder)):
+        chunks = [np.ascontiguousarray(band[:, left : left + BAND]) for left in range(0, SIZE, BAND)]
+        with clock:
+            size += sum(len(codec.encode(chunk)) for chunk in chunks)
+    return {"bytes": size}
+
+
+def _check(array: Any, folder: Path) -> dict[str, Any]:
+    """Compare an array (y, x) with the tile, all of it."""
+    for top, band in bands(tile(folder)):
+        np.testing.assert_array_equal(np.asarray(array[top : top + BAND]), band)
+    return {}
+
+
+def _icechunk(target: Path):
+    import icechunk
+
+    return icechunk.Repository.create(icechunk.local_filesystem_storage(str(target)))
+
+
+def _layer(folder: Path, chunks: dict[str, int] | None):
+    """Open the tile as lessons 02 and 03 do: class codes as they are, the band dropped."""
+    import rioxarray
+
+    path = tile(folder)
+    layer = rioxarray.open_rasterio(path, chunks=chunks, lock=False if chunks else None).squeeze("band", drop=True)
+    layer.attrs = {}
+    return layer.rename("lulc").to_dataset()
+
+
+ENCODING = {"lulc": {"chunks": (BAND, BAND), "fill_value": 255}}
+
+
+def ours(clock: Clock, folder: Path, target: Path) -> dict[str, Any]:
+    """Let ``workshop.world.ingest`` write the tile into the cube of the world, overviews and all."""
+    import icechunk
+
+    from workshop import cube, world
+
+    repo = world.create(icechunk.local_filesystem_storage(str(target)), (YEAR,))
+    with clock:
+        report = world.ingest(repo, [NAME], [YEAR], root=str(folder))
+    assert report.outcome.tolist() == ["written"], report
+    return _check(cube.read(repo)[0, 120_000:160_000, 280_000:320_000], folder)
+
+
+def _save(clock: Clock, folder: Path, target: Path, to: str, data: Any, encoding: dict[str, Any]) -> dict[str, Any]:
+    import xarray as xr
+    from icechunk.xarray import to_icechunk
+
+    if to == "Zarr":
+        with clock:
+            data().to_zarr(target, mode="w", encoding=encoding, consolidated=False, zarr_format=3)
+        store = target
+    else:
+        repo = _icechunk(target)
+        with clock:
+            session = repo.writable_session("main")
+            to_icechunk(data(), session, encoding=encoding)
+            session.commit("tile")
+        store = repo.readonly_session("main").store
+    back = xr.open_zarr(store, consolidated=False, chunks=None, mask_and_scale=False)
+    return _check(back[next(iter(back.data_vars))], folder)
+
+
+def dask_bands(clock: Clock, folder: Path, target: Path, to: str) -> dict[str, Any]:
+    """Write with Dask, in bands of whole rows, as lesson 03 and the appendix teach."""
+    return _save(clock, folder, target, to, lambda: _layer(folder, {"y": BAND, "x": SIZE}), ENCODING)
+
+
+def dask_squares(clock: Clock, folder: Path, target: Path, to: str) -> dict[str, Any]:
+    """Write with Dask, in squares of 5000 x 5000 pixels."""
+    return _save(clock, folder, target, to, lambda: _layer(folder, {"y": 5000, "x": 5000}), ENCODING)
+
+
+def load_whole(clock: Clock, folder: Path, target: Path, to: str) -> dict[str, Any]:
+    """Write as the shortest code does: xarray's engine "rasterio" as it comes (float32), loaded; default chunks."""
+    import xarray as xr
+
+    def data() -> xr.Dataset:
+        return xr.open_dataset(tile(folder), engine="rasterio").squeeze("band", drop=True).load()
+
+    return _save(clock, folder, target, to, data, {})
+
+
+def documented(clock: Clock, folder: Path, target: Path) -> dict[str, Any]:
+    """Write as Icechunk's page on GLAD does: the array laid out first, the tile opened whole, written to its region."""
+    import xarray as xr
+
+    repo = _icechunk(target)
+    session = repo.writable_session("main")
+    template = _layer(folder, {"y": BAND, "x": SIZE}).drop_vars("spatial_ref")
+    template.to_zarr(session.store, compute=False, encoding=ENCODING, consolidated=False)
+    session.commit("lay out")
+    session = repo.writable_session("main")
+    with clock:
+        whole = {"y": slice(0, SIZE), "x": slice(0, SIZE)}
+        _layer(folder, None).drop_vars("spatial_ref").to_zarr(session.store, region=whole, consolidated=False)
+        session.commit("tile")
+    back = xr.open_zarr(repo.readonly_session("main").store, consolidated=False, chunks=None, mask_and_scale=False)
+    return _check(back["lulc"], folder)
+
+
+def gdal(clock: Clock, folder: Path, target: Path) -> dict[str, Any]:
+    """Write with GDAL's own Zarr driver, where ``gdal_translate`` is installed."""
+    program = shutil.which("gdal_translate")
+    options = ["-co", "FORMAT=ZARR_V3", "-co", "COMPRESS=ZSTD", "-co", f"BLOCKSIZE={BAND},{BAND}"]
+    with clock:
+        subprocess.run([program, "-q", "-of", "ZARR", *options, tile(folder), target], check=True)
+    with rasterio.open(f'ZARR:"{target}"') as back:
+        for top, band in bands(tile(folder)):
+            np.testing.assert_array_equal(back.read(1, window=Window(0, top, SIZE, BAND)), band)
+    return {}
