@@ -282,7 +282,7 @@ def write_strange(root, name, size=tiles.TILE_SIZE, value=10):
         band = np.full((1, 1000, size), 10, np.uint8)
         for top in range(0, size, 1000):
             here = band[:, : min(1000, size - top)].copy()
-            here[0, -1, -1] = value
+            here[0, -1, -1] = value if top + 1000 >= size else 10  # in the last part of the tile only
             dst.write(here, window=rasterio.windows.Window(0, top, size, here.shape[1]))
     return path
 

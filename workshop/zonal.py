@@ -58,7 +58,7 @@ def count_classes(lulc: xr.DataArray, zones: gpd.GeoDataFrame | gpd.GeoSeries) -
     _check_zones(zones, lulc)
     cube = lulc.variable if "year" in lulc.dims else lulc.variable.expand_dims("year")
     (v0, dv), (u0, du) = (_axis(lulc, axis) for axis in ("y", "x"))
-    edges = [_edges(geometry, (u0, du), (v0, dv)) for geometry in zones.geometry]
+    edges = _edges(zones.geometry, (u0, du), (v0, dv))
     row_area = pixel_area(lulc["y"].values, dv, du)
 
     pixels = np.zeros((len(edges), cube.sizes["year"], 256), np.int64)
@@ -158,17 +158,20 @@ def _axis(lulc: xr.DataArray, axis: str) -> tuple[float, float]:
     return float(centres[0]), float((centres[-1] - centres[0]) / (centres.size - 1))
 
 
-def _edges(geometry: shapely.Geometry, across: tuple[float, float], down: tuple[float, float]) -> np.ndarray:
-    """Return a polygon's edges in pixels, where centres are integers: rows of (v1, u1, v2, u2), v1 < v2.
+def _edges(zones: gpd.GeoSeries, across: tuple[float, float], down: tuple[float, float]) -> list[np.ndarray]:
+    """Return each zone's edges in pixels, where centres are integers: rows of (v1, u1, v2, u2), v1 < v2.
 
     The order of the two ends is always the same, so that an edge of two neighbours gives the same crossings in both.
     """
-    rings = shapely.get_rings(shapely.get_parts(geometry))
+    parts, zone = shapely.get_parts(zones.to_numpy(), return_index=True)
+    rings, part = shapely.get_rings(parts, return_index=True)
     points, ring = shapely.get_coordinates(rings, return_index=True)
     u, v = (points[:, 0] - across[0]) / across[1], (points[:, 1] - down[0]) / down[1]
-    ends = np.column_stack([v[:-1], u[:-1], v[1:], u[1:]])[ring[:-1] == ring[1:]]
+    ends = np.column_stack([v[:-1], u[:-1], v[1:], u[1:]])
     ends = np.where((ends[:, 0] > ends[:, 2])[:, None], ends[:, [2, 3, 0, 1]], ends)
-    return ends[ends[:, 0] < ends[:, 2]]
+    matter = (ring[:-1] == ring[1:]) & (ends[:, 0] < ends[:, 2])
+    zone = zone[part][ring[:-1]][matter]
+    return np.split(ends[matter], np.searchsorted(zone, np.arange(1, len(zones))))
 
 
 def _tasks(cube: xr.Variable, edges: list[np.ndarray], row_area: np.ndarray) -> Iterator[Delayed]:
@@ -240,7 +243,11 @@ def _spans(edges, top, left, height, width):  # numba infers the types
     spans = np.empty((start[-1] // 2, 3), np.int64)
     n = 0
     for row in range(height):
-        here = np.sort(crossings[start[row] : start[row + 1]])
+        here = crossings[start[row] : start[row + 1]]
+        if len(here) != 2:
+            here.sort()
+        elif here[0] > here[1]:  # by far the most frequent case, and much faster so
+            here[0], here[1] = here[1], here[0]
         for k in range(0, len(here) - 1, 2):
             first = max(np.ceil(here[k]) - left, 0)
             last = min(np.ceil(here[k + 1]) - left, width)

@@ -1,0 +1,1 @@
+"""What README and lessons claim about speed, measured again by ``make bench``."""

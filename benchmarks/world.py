@@ -1,0 +1,136 @@
+"""The cube of the world: what a commit costs as it fills, opening it, and how an ingest grows with its workers."""
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from rasterio.transform import from_origin
+
+from benchmarks.measure import Clock
+from benchmarks.tile import NAME, YEAR, tile
+
+ROWS, COLUMNS = 14, 36  # of tiles
+NEIGHBOUR = "50N_100W"
+
+
+def _storage(path: Path):
+    import icechunk
+
+    return icechunk.local_filesystem_storage(str(path))
+
+
+def fill(clock: Clock, folder: Path, rows: int, split: bool) -> dict[str, Any]:
+    """Commit references to all chunks of all years, a row of tiles at a time; the pixels themselves are nowhere."""
+    import icechunk
+    import zarr
+
+    from workshop import cube, world
+
+    path = folder / ("full" if split else "one-manifest")
+    if split:
+        repo = world.create(_storage(path))
+    else:
+        repo = icechunk.Repository.create(_storage(path))
+        with repo.transaction("main", message="lay out") as store:
+            shape = (len(world.YEARS), *world.SHAPE)
+            zarr.open_group(store, mode="a").create_array(
+                cube.ARRAY, shape=shape, chunks=(1, world.CHUNK, world.CHUNK), dtype="uint8"
+            )
+    per_tile = world.TILE_SIZE // world.CHUNK
+    grid = (len(world.YEARS), per_tile, COLUMNS * per_tile)
+    seconds, written, before = [], [], 0
+    for row in range(rows):
+        files = np.array([f"s3://glad/{y}/{row:02d}_{col:02d}.tif" for y in world.YEARS for col in range(COLUMNS)])
+        each = np.broadcast_to(files.reshape(grid[0], 1, COLUMNS), (grid[0], per_tile, COLUMNS)).repeat(
+            per_tile, axis=2
+        )
+        session = repo.writable_session("main")
+        session.store.set_virtual_refs_arr(
+            array_path=f"/{cube.ARRAY}",
+            chunk_grid_shape=grid,
+            locations=each.ravel().tolist(),
+            offsets=np.arange(each.size, dtype=np.uint64) % 1600 * 250_000,
+            lengths=np.full(each.size, 250_000, np.uint64),
+            validate_containers=False,
+            arr_offset=(0, row * per_tile, 0),
+            checksum=None,
+        )
+        began = time.perf_counter()
+        with clock:
+            session.commit(f"Row {row}")
+        seconds.append(time.perf_counter() - began)
+        size = sum(file.stat().st_size for file in (path / "manifests").iterdir())
+        written.append(size - before)
+        before = size
+    return {"seconds": seconds, "written": written, "references": rows * int(np.prod(grid))}
+
+
+def add_pixels(clock: Clock, folder: Path) -> None:
+    """Write the teaching window of the sample tile into the full cube."""
+    from workshop import cube, tiles, world
+
+    repo = cube.open_repository(_storage(folder / "full"))
+    with clock:
+        report = world.ingest(repo, [tiles.SAMPLE_TILE], [YEAR], box=tiles.TEACHING_WINDOW)
+    assert report.outcome.tolist() == ["written"], report
+
+
+def open_and_draw(clock: Clock, folder: Path) -> dict[str, Any]:
+    """Open the full cube, and save a map of the teaching window; in a new process, so nothing is cached."""
+    import matplotlib.pyplot as plt
+
+    from workshop import cube, maps, tiles
+
+    with clock:
+        lulc = cube.read(cube.open_repository(_storage(folder / "full")))
+        opened = time.perf_counter()
+        part = tiles.select_box(lulc.sel(year=YEAR), tiles.TEACHING_WINDOW)
+        figure, ax = plt.subplots(layout="constrained")
+        maps.draw_land_cover(ax, part, "teaching window")
+        figure.savefig(folder / "map.png")
+        drawn = time.perf_counter()
+    source = tiles.open_tile(tiles.SAMPLE_TILE, YEAR)
+    np.testing.assert_array_equal(part.values, tiles.select_box(source, tiles.TEACHING_WINDOW).values)
+    source.close()
+    return {"draw": drawn - opened}
+
+
+def second_tile(clock: Clock, folder: Path) -> None:
+    """Copy the dense tile and move it one tile to the east."""
+    there = tile(folder).with_name(f"{NEIGHBOUR}.tif")
+    with clock:
+        shutil.copyfile(tile(folder), there)
+        with rasterio.open(there, "r+") as dst:
+            dst.transform = from_origin(-100, 50, 0.00025, 0.00025)
+
+
+def workers(clock: Clock, folder: Path, target: Path, count: int) -> dict[str, Any]:
+    """Ingest the two dense tiles on a Dask cluster of this many workers, each bound to a core of its own."""
+    from distributed import Client, LocalCluster
+
+    from workshop import world
+
+    repo = world.create(_storage(Path(target)), (YEAR,))
+    with (
+        LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=None, memory_limit=None) as cluster,
+        Client(cluster) as client,
+    ):
+        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+        for core, worker in zip(cores, client.scheduler_info()["workers"], strict=False):
+            client.run(os.sched_setaffinity, 0, {core}, workers=[worker])
+        client.run(_warm_up)
+        with clock:
+            report = world.ingest(repo, [NAME, NEIGHBOUR], [YEAR], root=str(folder), executor=client.get_executor())
+    assert report.outcome.tolist() == ["written"] * 2, report
+    return {"tiles": len(report)}
+
+
+def _warm_up() -> None:
+    """Import and compile, where that was never done."""
+    from workshop import world
+
+    world.summarize(np.zeros((1000, 1000), np.uint8))

@@ -1,0 +1,114 @@
+"""Class counts inside zones, beside only decoding the chunks; 256 million pixels of the dense tile."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.measure import Clock
+from benchmarks.tile import NAME, YEAR, bands, tile
+
+SIDE = 16_000  # pixels
+WEST, NORTH, STEP = -110.0, 50.0, 0.00025
+
+
+def prepare(clock: Clock, folder: Path) -> None:
+    """Write the corner of the dense tile into a cube."""
+    import icechunk
+
+    from workshop import tiles, world
+
+    box = tiles.Box(WEST, NORTH - SIDE * STEP, WEST + SIDE * STEP, NORTH)
+    repo = world.create(icechunk.local_filesystem_storage(str(folder / "zones")), (YEAR,))
+    with clock:
+        report = world.ingest(repo, [NAME], [YEAR], box=box, root=str(folder))
+    assert report.pixels.tolist() == [SIDE**2]
+
+
+def _cube(folder: Path):
+    import icechunk
+
+    from workshop import cube
+
+    lulc = cube.read(cube.open_repository(icechunk.local_filesystem_storage(str(folder / "zones"))))
+    row, col = round((80 - NORTH) / STEP), round((WEST + 180) / STEP)
+    return lulc[:, row : row + SIDE, col : col + SIDE]
+
+
+def _blocks(lulc: Any) -> list[Any]:
+    """Return the blocks that ``workshop.zonal`` reads, in the same order."""
+    from workshop import zonal
+
+    height, width = zonal._block_shape(lulc.variable)
+    corners = ((row, col) for row in range(0, SIDE, height) for col in range(0, SIDE, width))
+    return [lulc.variable[:, row : row + height, col : col + width] for row, col in corners]
+
+
+def _by_block(clock: Clock, folder: Path, function: Any) -> list[Any]:
+    import dask
+
+    lulc = _cube(folder)
+    dask.compute(dask.delayed(function)(lulc.variable[:, :1000, :1000]))  # imports, threads
+    tasks = [dask.delayed(function)(block) for block in _blocks(lulc)]
+    with clock:
+        return dask.compute(*tasks)
+
+
+def decode(clock: Clock, folder: Path) -> None:
+    """Only read the blocks, on the threads that do the counting elsewhere."""
+    sizes = _by_block(clock, folder, lambda block: np.asarray(block[0]).size)
+    assert sum(sizes) == SIDE**2
+
+
+def bincount(clock: Clock, folder: Path) -> None:
+    """One zone that is everything, by ``numpy.bincount``."""
+    found = sum(_by_block(clock, folder, lambda block: np.bincount(np.asarray(block[0]).ravel(), minlength=256)))
+    np.testing.assert_array_equal(found, _expected(folder))
+
+
+def _expected(folder: Path) -> np.ndarray:
+    """Count the source tile."""
+    tops = (band[:, :SIDE] for top, band in bands(tile(folder)) if top < SIDE)
+    return sum(np.bincount(band.ravel(), minlength=256) for band in tops)
+
+
+def ours(clock: Clock, folder: Path, side: int) -> dict[str, Any]:
+    """Call ``workshop.zonal.count_classes`` with side x side zones that tile the square: ragged where not alone."""
+    import geopandas as gpd
+    import shapely
+
+    from workshop import zonal
+
+    lulc = _cube(folder)
+    rng = np.random.default_rng(0)
+    where = np.linspace(0, SIDE * STEP, side + 1)
+    x, y = np.meshgrid(WEST + where, NORTH - where)
+    jitter = rng.uniform(-0.2, 0.2, (2, side + 1, side + 1)) * SIDE * STEP / side
+    x[1:-1, 1:-1] += jitter[0, 1:-1, 1:-1]
+    y[1:-1, 1:-1] += jitter[1, 1:-1, 1:-1]
+    corners = [
+        [(x[i, j], y[i, j]) for i, j in ((r, c), (r, c + 1), (r + 1, c + 1), (r + 1, c))]
+        for r in range(side)
+        for c in range(side)
+    ]
+    zones = gpd.GeoSeries([shapely.Polygon(ring) for ring in corners], crs="EPSG:4326")
+    zonal.count_classes(lulc[:, :1000, :1000], zones[:1])  # compiles, where that was never done
+    with clock:
+        found = zonal.count_classes(lulc, zones)
+    np.testing.assert_array_equal(found.pixels.sum(("zone", "year")), _expected(folder))
+    return {"zones": len(zones)}
+
+
+def flox(clock: Clock, folder: Path, side: int) -> dict[str, Any]:
+    """Group by 256 bins with xarray and flox, NumPy's engine, in a square of this side; it takes much memory."""
+    from xarray.groupers import BinGrouper
+
+    lulc = _cube(folder)[0, :side, :side].rename("lulc").drop_vars("year")
+    np.asarray(lulc[:1, :1])
+    with clock:
+        pixels = lulc.load()
+        bins = BinGrouper(bins=np.arange(-1, 256))
+        found = pixels.assign_coords(classes=pixels).groupby(classes=bins).count(engine="numpy").values
+    by_hand = np.bincount(pixels.values.ravel(), minlength=256)
+    np.testing.assert_array_equal(np.nan_to_num(found), by_hand)
+    return {"pixels": side**2}
