@@ -2,7 +2,7 @@
 #   make lab      set up, then open JupyterLab          make render   execute the notebooks and store their outputs
 #   make test     set up, then run the whole test suite make lock     resolve the dependencies anew
 #   make lint     ruff, code and notebooks              make bench    measure speed, write benchmarks/README.md
-#   make clean    remove environment and caches, not tiles
+#   make doctor   say whether this machine is ready     make clean    remove environment and caches, not tiles
 
 # Another Python: `make test PYTHON_VERSION=3.13` makes a new environment with it.
 PYTHON_VERSION ?= >=3.12,<3.14
@@ -19,7 +19,7 @@ ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 # Compiled modules halve the start of every kernel; another active environment must not leak in.
 unexport PYTHONDONTWRITEBYTECODE VIRTUAL_ENV CONDA_PREFIX PYTHONPATH
 
-.PHONY: lab test render lock lint bench clean setup
+.PHONY: lab test render lock lint bench doctor clean setup
 
 lab: setup
 	$(RUN) -m jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks $(ROOT_FLAG) $(LAB_FLAGS)
@@ -34,6 +34,9 @@ render: setup
 lint: setup
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
+
+doctor: setup
+	@$(RUN) -m workshop.doctor
 
 bench: setup
 	$(RUN) -m benchmarks

@@ -100,15 +100,14 @@ def ours(clock: Clock, folder: Path, side: int) -> dict[str, Any]:
 
 
 def flox(clock: Clock, folder: Path, side: int) -> dict[str, Any]:
-    """Group by 256 bins with xarray and flox, NumPy's engine, in a square of this side; it takes much memory."""
+    """Group by class with xarray and flox, as it comes, in a square of this side; it takes much memory."""
     from xarray.groupers import BinGrouper
 
     lulc = _cube(folder)[0, :side, :side].rename("lulc").drop_vars("year")
     np.asarray(lulc[:1, :1])
     with clock:
         pixels = lulc.load()
-        bins = BinGrouper(bins=np.arange(-1, 256))
-        found = pixels.assign_coords(classes=pixels).groupby(classes=bins).count(engine="numpy").values
+        groups = pixels.assign_coords(classes=pixels).groupby(classes=BinGrouper(bins=np.arange(-1, 256)))
+        found = groups.count().values
     by_hand = np.bincount(pixels.values.ravel(), minlength=256)
-    np.testing.assert_array_equal(np.nan_to_num(found), by_hand)
-    return {"pixels": side**2}
+    return {"pixels": side**2, "right": bool((np.nan_to_num(found) == by_hand).all())}

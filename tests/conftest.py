@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 import nbformat
+import offline
 import pytest
 from jupyter_client.manager import KernelManager
 from xdist.scheduler import LoadScopeScheduling
@@ -22,14 +23,16 @@ def pytest_configure(config):
         if name.startswith(("GLAD_", "CPL_", "VSI_", "GDAL_HTTP", "GDAL_DISABLE", "GDAL_CACHE")):
             del os.environ[name]
     _give_kernels_ports_of_their_own()
+    # nbval kills its kernels, which leaves their scratch folders behind
+    config.scratch = tempfile.mkdtemp(prefix="glad-workshop-tests-")
+    os.environ["TMPDIR"] = config.scratch
     if not hasattr(config, "workerinput"):
+        # first of all: NumPy's threads, once started, forbid it
+        config.blocked = offline.block(config.scratch)
         # before the workers start, which would all begin to write them
         from workshop import sample, world
 
         sample.ensure_tiles(world.UTAH_TILES)
-    # nbval kills its kernels, which leaves their scratch folders behind
-    config.scratch = tempfile.mkdtemp(prefix="glad-workshop-tests-")
-    os.environ["TMPDIR"] = config.scratch
 
 
 def _give_kernels_ports_of_their_own():
@@ -77,7 +80,8 @@ def compared_cells():
     return printing, compared
 
 
-def pytest_terminal_summary(terminalreporter):
+def pytest_terminal_summary(terminalreporter, config):
+    terminalreporter.write_line(f"offline by {config.blocked}")
     printing, compared = compared_cells()
     terminalreporter.write_line(
         f"notebooks: {printing} cells print something, the output of {compared} is compared ({compared / printing:.0%})"

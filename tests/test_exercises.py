@@ -694,8 +694,11 @@ def verdict(cell):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_exercises_in_their_lesson(path):
-    """Run a lesson once, with each exercise untouched, then wrong in many ways, then solved."""
+def test_exercises_in_their_lesson(path, monkeypatch):
+    """Run a lesson with each exercise untouched, then wrong in many ways, then solved; on tiles behind a URL.
+
+    That is one setting, as for the real tiles: the same cells, the same assertions, over HTTP.
+    """
     lesson, answers = read(path), tagged(read(ROOT / "solutions" / path.name), "solution-")
     starters, checks = tagged(lesson, "exercise-"), tagged(lesson, "check-")
     expected = []  # (check cell, part of the verdict)
@@ -720,22 +723,13 @@ def test_exercises_in_their_lesson(path):
 
     cells.append(new_code_cell(PEAK_MEMORY))
     lesson.cells = cells
-    NotebookClient(lesson, timeout=120, kernel_name="python3", resources={"metadata": {"path": path.parent}}).execute()
+    client = NotebookClient(lesson, timeout=120, kernel_name="python3", resources={"metadata": {"path": path.parent}})
+    with servers.serve_folder(tiles.DATA) as server:
+        monkeypatch.setenv("GLAD_TILES", server.url)
+        client.execute()
+        assert any(request.status == 206 for request in server.requests)
     for cell, source, part in expected:
         said = verdict(cell)
         assert part in said, f"{source}\n  said: {said}\n  expected: {part}"
         assert said.startswith(("○", "✓")) == part.startswith(("○", "✓")), f"{source}\n  said: {said}"
     assert int(verdict(cells[-1])) < MEMORY_LIMIT
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_lesson_runs_on_tiles_behind_a_url(path, monkeypatch):
-    """One setting, as for the real tiles: the same cells, the same assertions, over HTTP."""
-    lesson = read(path)
-    lesson.cells = [c for c in lesson.cells if "nbval-ignore-output" not in c.metadata.get("tags", [])]
-    with servers.serve_folder(tiles.DATA) as server:
-        monkeypatch.setenv("GLAD_TILES", server.url)
-        NotebookClient(
-            lesson, timeout=120, kernel_name="python3", resources={"metadata": {"path": path.parent}}
-        ).execute()
-        assert any(request.status == 206 for request in server.requests)

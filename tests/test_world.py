@@ -127,6 +127,17 @@ def test_the_teaching_window(bucket):
     assert world.read_overview(repo, 1000).rio.crs == "EPSG:4326"
 
 
+def test_the_parts_of_a_tile_do_not_overwrite_each_others_overviews(empty):
+    """Rows 123,000 to 134,000: more than one worker's part of a tile, whose borders are multiples of 10,000."""
+    box = tiles.Box(-112.25, 46.5, -112.0, 49.25)
+    world.ingest(empty, ["50N_120W"], [2020], box=box)
+    pixels = source(2020, box)
+    np.testing.assert_array_equal(tiles.select_box(cube.read(empty).sel(year=2020), box), pixels)
+    for factor in world.OVERVIEWS:
+        overview = tiles.select_box(world.read_overview(empty, factor).sel(year=2020), box)
+        np.testing.assert_array_equal(overview, most_frequent(pixels, factor))
+
+
 def test_a_tie_goes_to_the_lower_value():
     band = np.zeros((1000, 2000), np.uint8)
     band[:20], band[20:40] = 7, 5

@@ -104,7 +104,8 @@ def _write_grid(session: icechunk.Session, factor: int, years: tuple[int, ...]) 
     zarr.open_group(session.store, path=_group(factor), mode="r+").create_array(
         ARRAY,
         shape=(len(years), *shape),
-        chunks=(1, *(min(CHUNK, TILE_SIZE // factor),) * 2),
+        # no two workers may write to one chunk: of an overview, it is what one of them brings
+        chunks=(1, CHUNK, CHUNK) if factor == 1 else (1, PART // factor, TILE_SIZE // factor),
         dtype="uint8",
         fill_value=legend.NODATA,  # 0 is a class
         dimension_names=("year", "y", "x"),
@@ -259,8 +260,8 @@ def _ingest_year(
                 note(name, "there already")
             else:
                 regions[name] = rows, cols
-                for top in range(rows[0], rows[1], PART):
-                    part = [top, min(top + PART, rows[1])]
+                for top in range(rows[0] // PART * PART, rows[1], PART):
+                    part = [max(top, rows[0]), min(top + PART, rows[1])]
                     futures[executor.submit(_attempt, session.fork(), name, year, part, cols, root)] = name
         waiting = Counter(futures.values())
         forks: dict[str, list[icechunk.Session]] = {name: [] for name in regions}
@@ -348,7 +349,9 @@ def write_tile(
     name, year, root
         As for :func:`workshop.tiles.open_tile`.
     rows, cols : [int, int]
-        First and last (exclusive) row and column of the cube; borders of chunks, and inside the tile.
+        First and last (exclusive) row and column of the cube; borders of chunks, and inside the tile. Two sessions
+        that are to be merged must not write rows of the same tile between the same multiples of 10,000: they would
+        overwrite each other's overviews.
 
     Returns
     -------
