@@ -1,6 +1,6 @@
 # The workshop's commands; the README spells `lab` and `test` out for Windows.
 #   make lab      set up, then open JupyterLab          make render   execute the notebooks and store their outputs
-#   make test     set up, then run the whole test suite make lock     resolve the dependencies anew
+#   make test     set up, then run the suite, offline  make lock     resolve the dependencies anew
 #   make lint     ruff, code and notebooks              make bench    measure speed, write benchmarks/README.md
 #   make doctor   say whether this machine is ready     make clean    remove environment and caches, not tiles
 
@@ -25,7 +25,7 @@ lab: setup
 	$(RUN) -m jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks $(ROOT_FLAG) $(LAB_FLAGS)
 
 test: setup
-	$(RUN) -m pytest $(PYTEST_FLAGS)
+	$(RUN) tests/offline.py $(RUN) -m pytest $(PYTEST_FLAGS)
 
 render: setup
 	$(RUN) tools/render.py

@@ -1,4 +1,6 @@
-"""Nothing but loopback: the whole suite runs so, and any command: ``python tests/offline.py COMMAND [ARG ...]``.
+"""Run a command that can reach nothing but loopback: ``python tests/offline.py COMMAND [ARG ...]``.
+
+``make test`` runs the whole suite so.
 
 On Linux that is a network namespace in which no other interface exists. Elsewhere, or where the system forbids
 namespaces, HTTP clients are sent to a proxy that is not there, and Python's sockets refuse other hosts.
@@ -53,8 +55,6 @@ def namespace_works() -> bool:
     """Try in a child first, because a namespace entered half cannot be left."""
     if not hasattr(os, "unshare") or os.environ.get("OFFLINE_BY_GUARD"):
         return False
-    if len(os.listdir("/proc/self/task")) > 1:  # only a process without threads may leave its user namespace
-        return False
     child = os.fork()
     if child == 0:
         try:
@@ -65,27 +65,21 @@ def namespace_works() -> bool:
     return os.waitpid(child, 0)[1] == 0
 
 
-def block(scratch: str) -> str:
-    """Cut this process, and all that it starts from now on, off from everything but loopback; return how.
-
-    The guard is a file in the scratch folder; it does not reach this process itself.
-    """
-    if namespace_works():
-        enter_namespace()
-        return "a network namespace"
-    Path(scratch, "sitecustomize.py").write_text(GUARD)
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [scratch, os.environ.get("PYTHONPATH")]))
-    for name in ("http_proxy", "https_proxy", "all_proxy"):
-        os.environ[name] = os.environ[name.upper()] = "http://127.0.0.1:9"
-    os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost"
-    return "a dead proxy and a guard on Python's sockets"
-
-
 def main(command: list[str]) -> int:
-    """Run the command and return its exit code."""
-    with tempfile.TemporaryDirectory() as scratch:
-        print("offline by", block(scratch), file=sys.stderr)
-        return subprocess.call(command)
+    """Run the command, with the setting ``OFFLINE_BY`` that says how it is cut off, and return its exit code."""
+    env = dict(os.environ)
+    with tempfile.TemporaryDirectory() as folder:
+        if namespace_works():
+            enter_namespace()
+            env["OFFLINE_BY"] = "a network namespace"
+        else:
+            Path(folder, "sitecustomize.py").write_text(GUARD)
+            env["PYTHONPATH"] = os.pathsep.join(filter(None, [folder, env.get("PYTHONPATH")]))
+            for name in ("http_proxy", "https_proxy", "all_proxy"):
+                env[name] = env[name.upper()] = "http://127.0.0.1:9"
+            env["no_proxy"] = env["NO_PROXY"] = "127.0.0.1,localhost"
+            env["OFFLINE_BY"] = "a dead proxy and a guard on Python's sockets"
+        return subprocess.call(command, env=env)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 Nothing here needs a network: what lies outside is looked for, and reported as not needed.
 """
 
+import json
 import platform
 import shutil
 import socket
@@ -106,14 +107,14 @@ def _tiles() -> Finding:
 
 
 def _maps() -> Finding:
-    from jupyter_server.extension.config import ExtensionConfigManager
+    from jupyter_core.paths import jupyter_config_path
 
-    folders = [Path(prefix) / "etc" / "jupyter" for prefix in (sys.prefix, sys.base_prefix)]
     enabled: dict[str, bool] = {}
-    for folder in folders:
-        enabled |= ExtensionConfigManager(read_config_path=[str(folder)]).get_jpserver_extensions()
-    if enabled.get("localtileserver"):
-        return Finding(PASS, "JupyterLab passes the pictures of web maps on")
+    for folder in reversed(jupyter_config_path()):
+        for path in sorted(Path(folder, "jupyter_server_config.d").glob("*.json")):
+            enabled |= json.loads(path.read_text(encoding="utf-8")).get("ServerApp", {}).get("jpserver_extensions", {})
+    if enabled.get("localtileserver._jupyter"):
+        return Finding(PASS, "JupyterLab hands on the pictures of web maps")
     return Finding(FAIL, "JupyterLab does not know localtileserver's extension: run `make clean`, then `make lab`")
 
 
