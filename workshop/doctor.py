@@ -173,7 +173,7 @@ def examine() -> Iterator[tuple[str, Finding]]:
             yield name, Finding(FAIL, str(error).strip() or type(error).__name__)
 
 
-def main() -> int:
+def check_machine() -> int:
     """Print all findings; return how many checks failed."""
     failed = 0
     for name, (status, text) in examine():
@@ -184,4 +184,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(min(main(), 1))
+    sys.exit(bool(check_machine()))
