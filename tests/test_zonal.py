@@ -105,6 +105,16 @@ def test_polygons_against_gdal(lulc):
     assert len(POLYGONS) >= 10 and (found.pixels.sum(["zone", "year"]) > 0).sum() > 5
 
 
+def test_a_zone_that_vanishes_among_the_pixels_is_empty(lulc):
+    """So flat that all its corners lie on one row, to the last digit."""
+    flat = shapely.Polygon([(-110, 14.5), (-109.9, 14.5), (-109.95, np.nextafter(14.5, 40))])
+    assert flat.is_valid
+    assert (
+        int(zonal.count_classes(lulc, gpd.GeoSeries([flat, POLYGONS["triangle"]], crs="EPSG:4326"))["pixels"][0].sum())
+        == 0
+    )
+
+
 def test_areas_are_counts_times_the_area_of_each_row(lulc):
     zone = POLYGONS["triangle"]
     found = zonal.count_classes(lulc, gpd.GeoSeries({"t": zone}, crs="EPSG:4326")).sel(zone="t")

@@ -63,7 +63,8 @@ def count_classes(lulc: xr.DataArray, zones: gpd.GeoDataFrame | gpd.GeoSeries) -
 
     pixels = np.zeros((len(edges), cube.sizes["year"], 256), np.int64)
     areas = np.zeros(pixels.shape)
-    for batch in batched(_tasks(cube, edges, row_area), BATCH):
+    frames = _frames(zones.geometry, (u0, du), (v0, dv))
+    for batch in batched(_tasks(cube, edges, frames, row_area), BATCH):
         for found, counted, area in dask.compute(*batch):
             pixels[found] += counted
             areas[found] += area
@@ -174,14 +175,20 @@ def _edges(zones: gpd.GeoSeries, across: tuple[float, float], down: tuple[float,
     return np.split(ends[matter], np.searchsorted(zone, np.arange(1, len(zones))))
 
 
-def _tasks(cube: xr.Variable, edges: list[np.ndarray], row_area: np.ndarray) -> Iterator[Delayed]:
+def _frames(zones: gpd.GeoSeries, across: tuple[float, float], down: tuple[float, float]) -> np.ndarray:
+    """Return each zone's bounding box in pixels: rows of (top, bottom, left, right)."""
+    west, south, east, north = zones.bounds.to_numpy().T
+    rows, cols = (np.array([south, north]) - down[0]) / down[1], (np.array([west, east]) - across[0]) / across[1]
+    return np.vstack([np.sort(rows, axis=0), np.sort(cols, axis=0)]).T
+
+
+def _tasks(cube: xr.Variable, edges: list[np.ndarray], frames: np.ndarray, row_area: np.ndarray) -> Iterator[Delayed]:
     """Yield a task for each block of the cube that a zone's bounding box touches."""
     height, width = _block_shape(cube)
     count = dask.delayed(_count_block, pure=False)
-    bounds = np.array([(e[:, 0].min(), e[:, 2].max(), e[:, [1, 3]].min(), e[:, [1, 3]].max()) for e in edges])
-    bounds = bounds.clip(-1, [*[cube.sizes["y"]] * 2, *[cube.sizes["x"]] * 2])
+    frames = frames.clip(-1, [*[cube.sizes["y"]] * 2, *[cube.sizes["x"]] * 2])
     touched: dict[tuple[int, int], list[int]] = {}
-    for zone, (top, bottom, left, right) in enumerate(bounds):
+    for zone, (top, bottom, left, right) in enumerate(frames):
         for row in range(int(max(top, 0)) // height, int(max(bottom, 0)) // height + 1):
             for col in range(int(max(left, 0)) // width, int(max(right, 0)) // width + 1):
                 touched.setdefault((row, col), []).append(zone)
