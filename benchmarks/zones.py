@@ -39,7 +39,8 @@ def _blocks(lulc: Any) -> list[Any]:
     """Return the blocks that ``workshop.zonal`` reads, in the same order."""
     from workshop import zonal
 
-    height, width = zonal._block_shape(lulc.variable)
+    _, *chunk = zonal._chunk_shape(lulc.variable)
+    height, width = zonal._block_shape(lulc.variable, *chunk)
     corners = ((row, col) for row in range(0, SIDE, height) for col in range(0, SIDE, width))
     return [lulc.variable[:, row : row + height, col : col + width] for row, col in corners]
 

@@ -78,7 +78,7 @@ def compared_cells():
 
 
 def pytest_terminal_summary(terminalreporter):
-    terminalreporter.write_line(f"offline by {os.environ.get('OFFLINE_BY', 'no means; `make test` is')}")
+    terminalreporter.write_line(f"offline by {os.environ.get('OFFLINE_BY', 'nothing (`make test` is)')}")
     printing, compared = compared_cells()
     terminalreporter.write_line(
         f"notebooks: {printing} cells print something, the output of {compared} is compared ({compared / printing:.0%})"

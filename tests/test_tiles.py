@@ -156,6 +156,17 @@ def test_a_truncated_file_is_refused(tmp_path, keep):
         tiles.open_tile("50N_120W", 2000, root=tmp_path)
 
 
+def test_a_tile_whose_last_rows_were_never_written_is_refused(tmp_path):
+    path = tmp_path / "2020" / "50N_120W.tif"
+    path.parent.mkdir()
+    profile = {"width": 4000, "height": 4000, "count": 1, "dtype": "uint8", "crs": "EPSG:4326", "compress": "LZW"}
+    transform = from_origin(-120, 50, 0.0025, 0.0025)
+    with rasterio.open(path, "w", **profile, transform=transform, blockysize=1, SPARSE_OK=True) as dst:
+        dst.write(np.full((1, 2000, 4000), 10, np.uint8), window=Window(0, 0, 4000, 2000))
+    with pytest.raises(tiles.TileError, match="found none in the last one: it was never written"):
+        tiles.open_tile("50N_120W", 2020, root=tmp_path)
+
+
 @pytest.mark.parametrize("content", [b"", b"II*\x00", b"<html>not a tile</html>"])
 def test_something_else_than_a_tiff_is_refused(tmp_path, content):
     path = tmp_path / "2000" / "50N_120W.tif"

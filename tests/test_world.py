@@ -2,6 +2,7 @@
 
 import multiprocessing
 import shutil
+from concurrent.futures import BrokenExecutor, Future
 
 import icechunk
 import numpy as np
@@ -321,6 +322,69 @@ def test_what_cannot_be_asked(corner, names, years, error, message):
     with pytest.raises(error, match=message):
         world.ingest(corner, names, years)
     assert history(corner) == before
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        (-110.25, 40.25, -109.75, 39.75),
+        (-109.75, 39.75, -110.25, 40.25),
+        (39.75, -110.25, 40.25, -109.75),
+        (249.75, 39.75, 250.25, 40.25),
+        (-110.25, np.nan, -109.75, 40.25),
+        (-110.25, 39.75, -109.75),
+        (-110, 40, -110, 40),
+    ],
+)
+def test_a_box_that_is_none(empty, box):
+    with pytest.raises(cube.CubeError, match="expected a box"):
+        world.ingest(empty, ["50N_120W"], [2020], box=box)
+
+
+@pytest.mark.parametrize("years", [(), (2020, 2015), (2020, 2020), (2020.5,), ("2020",), (1999,)])
+def test_years_that_are_none(bucket, years):
+    with pytest.raises(cube.CubeError, match="expected years of"):
+        world.create(bucket.icechunk("no-years"), years)
+    assert not cube.begun(bucket.icechunk("no-years"))
+
+
+def test_metadata_of_others_does_not_stop_the_ingest(empty):
+    world.ingest(empty, ["50N_120W"], [2020], box=CORNER)
+    patch = cube.read(empty)[1, 159_000:159_010, 279_000:279_010].load()
+    for number, strange in enumerate((["50N_110W"], {"50N_110W": "by hand"}, {"50N_110W": {"by": "hand"}})):
+        cube.write_region(empty, 2020, patch + np.uint8(number), message="strange", metadata={"tiles": strange})
+    assert set(world.ingested(empty)) == {(2020, "50N_120W")}
+    report = world.ingest(empty, ["50N_120W", "50N_110W"], [2020], box=CORNER)
+    assert report.outcome.tolist() == ["there already", "written"]
+
+
+class BrokenAfter:
+    """An executor that works for some tasks, and is broken then."""
+
+    def __init__(self, good, cancel):
+        self.good, self.cancel = good, cancel
+
+    def submit(self, function, *args):
+        self.good -= 1
+        if self.good < 0 and not self.cancel:
+            raise BrokenExecutor("a worker is gone")
+        future = Future()
+        if self.good < 0:
+            future.cancel()
+            future.set_running_or_notify_cancel()
+        else:
+            future.set_result(function(*args))
+        return future
+
+
+@pytest.mark.parametrize("cancel", [False, True])
+def test_an_executor_that_breaks_fails_the_rest_only(empty, cancel):
+    bar = tqdm(disable=True)
+    report = world.ingest(
+        empty, ["50N_120W", "50N_110W"], YEARS, box=CORNER, executor=BrokenAfter(1, cancel), progress=bar
+    )
+    assert report.outcome.str.contains("CancelledError" if cancel else "BrokenExecutor: a worker is gone").sum() == 3
+    assert report.outcome[0] == "written" and set(world.ingested(empty)) == {(2015, "50N_120W")}
 
 
 def test_another_cube_is_not_a_world(bucket):

@@ -5,6 +5,7 @@ import json
 import geopandas as gpd
 import icechunk
 import numpy as np
+import pandas as pd
 import pyproj
 import pytest
 import rasterio
@@ -281,6 +282,63 @@ def test_each_chunk_is_read_once(bucket, monkeypatch):
     np.testing.assert_array_equal(found.pixels, zonal.count_classes(data, zones).pixels)
 
 
+@pytest.mark.parametrize("depth", [1, 2])
+def test_of_a_small_zone_only_its_chunk_is_read(depth):
+    """Also where several chunks make a block, and where a chunk holds several years."""
+    read = []
+
+    class Store(zarr.storage.MemoryStore):
+        async def get(self, key, *args, **kwargs):
+            read.append(key)
+            return await super().get(key, *args, **kwargs)
+
+    store, step = Store(), 0.01
+    pixels = np.random.default_rng(3).integers(0, 9, (3, 800, 800), dtype=np.uint8)
+    coords = {"year": [2000, 2010, 2020], "y": 8 - (np.arange(800) + 0.5) * step, "x": (np.arange(800) + 0.5) * step}
+    data = xr.DataArray(pixels, dims=("year", "y", "x"), coords=coords).rio.write_crs(4326).rename("lulc")
+    encoding = {"lulc": {"chunks": (depth, 100, 100), "grid_mapping": "spatial_ref"}}
+    data.to_dataset().to_zarr(store, consolidated=False, encoding=encoding)
+    opened = xr.open_zarr(store, consolidated=False, chunks=None, decode_coords="all")["lulc"]
+    # rows 250 to 259, columns 310 to 319
+    zones = gpd.GeoSeries([shapely.box(3.1, 5.4, 3.2, 5.5)], crs=4326)
+    read.clear()
+    found = zonal.count_classes(opened, zones)
+    assert sorted(key for key in read if key.startswith("lulc/c/")) == [
+        f"lulc/c/{k}/2/3" for k in range(-(-3 // depth))
+    ]
+    expected = [np.bincount(year.ravel(), minlength=256) for year in pixels[:, 250:260, 310:320]]
+    np.testing.assert_array_equal(found.pixels[0], expected)
+
+
+def test_a_centre_on_a_border_is_decided_the_same_way_everywhere(lulc):
+    """Boxes whose corners are centres of the world's grid hold what lies south and east of their north-west corner."""
+    rows, cols = slice(155_000, 165_000), slice(275_000, 285_000)
+    y, x = lulc.y.values, lulc.x.values
+    rng = np.random.default_rng(1)
+    corners = rng.integers((rows.start, cols.start), (rows.stop - 9, cols.stop - 9), (60, 2))
+    zones = gpd.GeoSeries([shapely.box(x[j], y[i + 3], x[j + 3], y[i]) for i, j in corners], crs=4326)
+    whole = zonal.count_classes(lulc, zones).pixels
+    assert (whole.sum("class") == 9).all()
+    for part in (lulc[:, rows, cols], lulc[:, rows.start + 1 : rows.stop, cols.start + 7 : cols.stop]):
+        keep = [k for k, (i, j) in enumerate(corners) if i > rows.start and j >= cols.start + 7]
+        found = zonal.count_classes(part, zones.iloc[keep]).pixels
+        np.testing.assert_array_equal(found, whole[keep])
+
+
+def test_parts_far_from_each_other_do_not_drag_in_what_lies_between(lulc):
+    geometry = shapely.MultiPolygon(
+        [shapely.box(-179.9, 51, -179.7, 51.2), shapely.box(179, 51, 179.2, 51.2), POLYGONS["triangle"]]
+    )
+    zones = gpd.GeoSeries([geometry, POLYGONS["triangle"]], crs=4326)
+    cube_ = lulc.variable
+    frames, part_of = zonal._frames(zones, *[(float(lulc[a][0]), float(lulc[a][1] - lulc[a][0])) for a in ("x", "y")])
+    edges = [np.empty((0, 4))] * 2
+    assert len(list(zonal._tasks(cube_, edges, frames, part_of, np.zeros(cube_.shape[1])))) < 50
+    found = zonal.count_classes(lulc, zones).pixels
+    written = found.sel({"class": slice(0, 254)})
+    np.testing.assert_array_equal(written[0], written[1])
+
+
 # What is refused
 
 
@@ -299,6 +357,11 @@ REFUSED = {
     "bow tie": (
         lambda c: (c, zone(shapely.Polygon([(0, 0), (2, 2), (2, 0), (0, 2)]))),
         r"zone 'Bear': expected a valid polygon, found: Self-intersection\[1 1\]; mend it with shapely.make_valid",
+    ),
+    "no zone": (lambda c: (c, zone(BOX)[:0]), "expected at least one zone"),
+    "several names": (
+        lambda c: (c, gpd.GeoSeries([BOX], index=pd.MultiIndex.from_tuples([("Bear", 1)]), crs=4326)),
+        "expected one name for each zone, found 2",
     ),
     "twice": (lambda c: (c, gpd.GeoSeries([BOX, BOX], index=["Bear", "Bear"], crs=4326)), "'Bear' more than once"),
     "shapely": (lambda c: (c, BOX), "expected zones as a GeoDataFrame or GeoSeries, found Polygon"),

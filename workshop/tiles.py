@@ -274,6 +274,11 @@ def _validate(src: rasterio.DatasetReader, name: str, label: str, size: int) -> 
     # Strips are written top to bottom, so a cut file lacks the last one.
     blocks = (src.height - 1) // src.block_shapes[0][0]
     start, length = (src.get_tag_item(f"BLOCK_{k}_0_{blocks}", "TIFF", bidx=1) for k in ("OFFSET", "SIZE"))
+    if src.driver == "GTiff" and not start:
+        raise TileError(
+            f"{label}: expected pixels in all of its strips, found none in the last one: it was never written, and "
+            "would read as class 0; fetch it again"
+        )
     if start and int(start) + int(length) > size:
         raise TileError(
             f"{label}: truncated; expected at least {int(start) + int(length):,} bytes, found {size:,}; fetch it again"

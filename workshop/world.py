@@ -65,8 +65,10 @@ def create(storage: icechunk.Storage, years: tuple[int, ...] = YEARS) -> icechun
     Raises
     ------
     CubeError
-        As for :func:`workshop.cube.create`.
+        When a year is not one of GLAD's, or they are not in order; else as for :func:`workshop.cube.create`.
     """
+    if not len(years) or any(year not in YEARS for year in years) or list(years) != sorted(set(years)):
+        raise CubeError(f"creating the world: expected years of {YEARS} in order, each once, found {years}")
     per_tile = TILE_SIZE // CHUNK
     axis = icechunk.ManifestSplitDimCondition.Axis
     split = {axis(1): per_tile, axis(2): per_tile}
@@ -91,7 +93,7 @@ def _write_grid(session: icechunk.Session, factor: int, years: tuple[int, ...]) 
     shape = tuple(pixels // factor for pixels in SHAPE)
     grid = xr.Dataset(
         coords={
-            "year": np.array(years, np.int64),
+            "year": np.array(list(years), np.int64),
             "y": NORTH - (np.arange(shape[0]) + 0.5) * size,
             "x": -180 + (np.arange(shape[1]) + 0.5) * size,
         }
@@ -120,7 +122,8 @@ def _group(factor: int) -> str:
 def read_overview(repo: icechunk.Repository, factor: int, branch: str = "main") -> xr.DataArray:
     """Open an overview lazily: ``(year, y, x)``, uint8; each pixel is the most frequent class of factor x factor ones.
 
-    Where two classes are as frequent, it is the one with the lower value. No data counts like a class.
+    Where two classes are as frequent, it is the one with the lower value. No data counts like a class. Overviews
+    show what :func:`ingest` wrote: edits by :func:`workshop.cube.write_region` do not reach them.
     """
     store = repo.readonly_session(branch).store
     return xr.open_zarr(store, group=_group(factor), consolidated=False, decode_coords="all", chunks=None)[ARRAY]
@@ -163,9 +166,11 @@ def ingest(
 ) -> pd.DataFrame:
     """Write tiles into the cube, many at a time, and commit each year once.
 
-    What is in the history already is left alone, so the same call goes on where an earlier one was interrupted. A
-    tile that fails does not hold up the others: nothing of it is committed, and the same call tries it again. After
-    an interrupt (Ctrl-C) the tiles that are whole are committed; after a kill, those of the years before.
+    A tile (or the part of it in the box) that the history holds as a whole is left alone, so the same call goes on
+    where an earlier one was interrupted. One that it holds in part is written again from its file, over whatever was
+    changed there since; so is a tile whose pixels somebody else changes while it is being ingested. A tile that fails
+    does not hold up the others: nothing of it is committed, and the same call tries it again. After an interrupt
+    (Ctrl-C) the tiles that are whole are committed; after a kill, those of the years before.
 
     Parameters
     ----------
@@ -202,6 +207,8 @@ def ingest(
     names, years = list(dict.fromkeys(names)), list(dict.fromkeys(years))
     for name in names:
         tile_corner(name)
+    if box is not None:
+        box = _check_box(box)
     known = cube.read(repo, branch=branch).year.values.tolist()
     if set(years) - set(known):
         raise CubeError(f"ingest: expected years of the cube, {known}, found {years}")
@@ -218,12 +225,27 @@ def ingest(
     return pd.DataFrame(rows, columns=["year", "tile", "pixels", "outcome"])
 
 
+def _check_box(box: Box) -> Box:
+    expected = f"expected a box (west, south, east, north) in degrees, inside 180 W to 180 E and {SOUTH} to {NORTH}"
+    if len(box) != 4 or not np.isfinite(box).all():
+        raise CubeError(f"ingest: {expected}, found {tuple(box)}")
+    box = Box(*box)
+    if not (-180 <= box.west < box.east <= 180 and SOUTH <= box.south < box.north <= NORTH):
+        raise CubeError(f"ingest: {expected}, south < north and west < east, found {tuple(box)}")
+    return box
+
+
 def ingested(repo: icechunk.Repository, branch: str = "main") -> dict[tuple[int, str], list[dict[str, Any]]]:
-    """Return what the history says: for each year and tile, where from, and which rows and columns of the cube."""
+    """Return what the history says: for each year and tile, where from, and which rows and columns of the cube.
+
+    Snapshots that were expired are forgotten, and so is what they brought.
+    """
     found: dict[tuple[int, str], list[dict[str, Any]]] = {}
     for snapshot in repo.ancestry(branch=branch):
-        for name, record in snapshot.metadata.get("tiles", {}).items():
-            found.setdefault((snapshot.metadata["year"], name), []).append(record)
+        tiles = snapshot.metadata.get("tiles")
+        for name, record in tiles.items() if isinstance(tiles, dict) else ():
+            if isinstance(record, dict) and {"rows", "cols"} <= set(record):  # else somebody else's "tiles"
+                found.setdefault((snapshot.metadata.get("year"), name), []).append(record)
     return found
 
 
@@ -242,12 +264,14 @@ def _ingest_year(
     interrupted = False
 
     def note(name: str, outcome: str, pixels: int = 0) -> None:
-        outcomes[name] = {"year": year, "tile": name, "pixels": pixels, "outcome": outcome}
-        if progress is not None:
+        if progress is not None and name not in outcomes:  # a commit that others overtook is tried again
             progress.update()
+        outcomes[name] = {"year": year, "tile": name, "pixels": pixels, "outcome": outcome}
 
     def write(session: icechunk.Session) -> bool:
         nonlocal interrupted
+        if interrupted:  # and then overtaken by another commit: what was asked for is to stop
+            return False
         records.clear()
         done = ingested(repo, branch)
         regions: dict[str, tuple[list[int], list[int]]] = {}
@@ -262,15 +286,17 @@ def _ingest_year(
                 regions[name] = rows, cols
                 for top in range(rows[0] // PART * PART, rows[1], PART):
                     part = [max(top, rows[0]), min(top + PART, rows[1])]
-                    futures[executor.submit(_attempt, session.fork(), name, year, part, cols, root)] = name
+                    futures[_submit(executor, session.fork(), name, year, part, cols, root)] = name
         waiting = Counter(futures.values())
         forks: dict[str, list[icechunk.Session]] = {name: [] for name in regions}
         errors: dict[str, str] = {}
         try:
             for future in as_completed(futures):
                 name = futures[future]
-                error = future.exception()  # of the executor: a worker that is gone
-                fork, error = (None, f"{type(error).__name__}: {error}") if error else future.result()
+                try:
+                    fork, error = future.result()
+                except Exception as broken:  # of the executor: a worker that is gone
+                    fork, error = None, f"{type(broken).__name__}: {broken}"
                 if error:
                     errors.setdefault(name, error)
                 else:
@@ -327,6 +353,16 @@ def _covers(record: dict[str, Any], rows: list[int], cols: list[int]) -> bool:
     return all(
         has[0] <= wanted[0] and wanted[1] <= has[1] for has, wanted in ((record["rows"], rows), (record["cols"], cols))
     )
+
+
+def _submit(executor: Executor, *args: Any) -> Future:
+    """Hand a part of a tile to the executor; where that is broken, the error is the part's."""
+    try:
+        return executor.submit(_attempt, *args)
+    except RuntimeError as error:
+        failed: Future = Future()
+        failed.set_exception(error)
+        return failed
 
 
 def _attempt(session: icechunk.Session, *args: Any) -> tuple[icechunk.Session | None, str]:

@@ -63,11 +63,11 @@ def count_classes(lulc: xr.DataArray, zones: gpd.GeoDataFrame | gpd.GeoSeries) -
 
     pixels = np.zeros((len(edges), cube.sizes["year"], 256), np.int64)
     areas = np.zeros(pixels.shape)
-    frames = _frames(zones.geometry, (u0, du), (v0, dv))
-    for batch in batched(_tasks(cube, edges, frames, row_area), BATCH):
-        for found, counted, area in dask.compute(*batch):
-            pixels[found] += counted
-            areas[found] += area
+    frames, part_of = _frames(zones.geometry, (u0, du), (v0, dv))
+    for batch in batched(_tasks(cube, edges, frames, part_of, row_area), BATCH):
+        for there, counted, area in dask.compute(*batch):
+            pixels[there] += counted
+            areas[there] += area
 
     dims = ("zone", "year", "class")
     result = xr.Dataset(
@@ -136,6 +136,10 @@ def _check_zones(zones: gpd.GeoDataFrame | gpd.GeoSeries, lulc: xr.DataArray) ->
         raise ZonalError(
             f"expected zones in {lulc.rio.crs}, found {zones.crs.to_string()}; zones.to_crs(lulc.rio.crs) moves them"
         )
+    if not len(zones):
+        raise ZonalError("expected at least one zone, found none; did a query match nothing?")
+    if zones.index.nlevels > 1:
+        raise ZonalError(f"expected one name for each zone, found {zones.index.nlevels}; join or reset the index")
     twice = zones.index[zones.index.duplicated()]
     if len(twice):
         raise ZonalError(f"expected one zone of each name, found {twice[0]!r} more than once; dissolve or rename them")
@@ -167,7 +171,11 @@ def _edges(zones: gpd.GeoSeries, across: tuple[float, float], down: tuple[float,
     parts, zone = shapely.get_parts(zones.to_numpy(), return_index=True)
     rings, part = shapely.get_rings(parts, return_index=True)
     points, ring = shapely.get_coordinates(rings, return_index=True)
-    u, v = (points[:, 0] - across[0]) / across[1], (points[:, 1] - down[0]) / down[1]
+    # to a millionth of a pixel: what lies on a centre must not depend on how the division is rounded
+    u, v = (
+        np.round((coordinate - first) / step * 2**20) / 2**20
+        for coordinate, (first, step) in zip(points.T, (across, down), strict=True)
+    )
     ends = np.column_stack([v[:-1], u[:-1], v[1:], u[1:]])
     ends = np.where((ends[:, 0] > ends[:, 2])[:, None], ends[:, [2, 3, 0, 1]], ends)
     matter = (ring[:-1] == ring[1:]) & (ends[:, 0] < ends[:, 2])
@@ -175,38 +183,56 @@ def _edges(zones: gpd.GeoSeries, across: tuple[float, float], down: tuple[float,
     return np.split(ends[matter], np.searchsorted(zone, np.arange(1, len(zones))))
 
 
-def _frames(zones: gpd.GeoSeries, across: tuple[float, float], down: tuple[float, float]) -> np.ndarray:
-    """Return each zone's bounding box in pixels: rows of (top, bottom, left, right)."""
-    west, south, east, north = zones.bounds.to_numpy().T
+def _frames(
+    zones: gpd.GeoSeries, across: tuple[float, float], down: tuple[float, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bounding box of each part of each zone in pixels, (top, bottom, left, right), and the part's zone."""
+    parts, zone = shapely.get_parts(zones.to_numpy(), return_index=True)
+    west, south, east, north = shapely.bounds(parts).T
     rows, cols = (np.array([south, north]) - down[0]) / down[1], (np.array([west, east]) - across[0]) / across[1]
-    return np.vstack([np.sort(rows, axis=0), np.sort(cols, axis=0)]).T
+    return np.vstack([np.sort(rows, axis=0), np.sort(cols, axis=0)]).T, zone
 
 
-def _tasks(cube: xr.Variable, edges: list[np.ndarray], frames: np.ndarray, row_area: np.ndarray) -> Iterator[Delayed]:
-    """Yield a task for each block of the cube that a zone's bounding box touches."""
-    height, width = _block_shape(cube)
+def _tasks(
+    cube: xr.Variable, edges: list[np.ndarray], frames: np.ndarray, zone: np.ndarray, row_area: np.ndarray
+) -> Iterator[Delayed]:
+    """Yield a task for each block of the cube that the bounding box of a zone's part touches."""
+    depth, *chunk = _chunk_shape(cube)
+    height, width = _block_shape(cube, *chunk)
     count = dask.delayed(_count_block, pure=False)
     frames = frames.clip(-1, [*[cube.sizes["y"]] * 2, *[cube.sizes["x"]] * 2])
     touched: dict[tuple[int, int], list[int]] = {}
-    for zone, (top, bottom, left, right) in enumerate(frames):
+    for part, (top, bottom, left, right) in enumerate(frames):
         for row in range(int(max(top, 0)) // height, int(max(bottom, 0)) // height + 1):
             for col in range(int(max(left, 0)) // width, int(max(right, 0)) // width + 1):
-                touched.setdefault((row, col), []).append(zone)
-    for (row, col), found in sorted(touched.items()):
-        top, left = row * height, col * width
-        block = cube[:, top : top + height, left : left + width]
+                touched.setdefault((row, col), []).append(part)
+    for (row, col), parts in sorted(touched.items()):
+        # of the block, only the chunks that these parts may touch
+        first, last = frames[parts][:, [0, 2]].min(axis=0), frames[parts][:, [1, 3]].max(axis=0) + 1
+        (top, bottom), (left, right) = (
+            (
+                max(index * size, int(max(low, 0)) // step * step),
+                min((index + 1) * size, int(-(-high // step)) * step),
+            )
+            for index, size, step, low, high in zip((row, col), (height, width), chunk, first, last, strict=True)
+        )
+        block = cube[:, top:bottom, left:right]
         if 0 in block.shape:
             continue
-        near = [edges[z][(edges[z][:, 2] > top) & (edges[z][:, 0] < top + height)] for z in found]
-        yield count(block, np.array(found), near, top, left, row_area[top : top + height])
+        found = np.unique(zone[parts])
+        near = [edges[z][(edges[z][:, 2] > top) & (edges[z][:, 0] < bottom)] for z in found]
+        yield count(block, depth, found, near, top, left, row_area[top:bottom])
 
 
-def _block_shape(cube: xr.Variable) -> tuple[int, int]:
-    """Return the rows and columns that a task reads: whole chunks, several where they are small."""
+def _chunk_shape(cube: xr.Variable) -> tuple[int, int, int]:
     if cube.chunks is not None:
-        _, height, width = (sizes[0] for sizes in cube.chunks)
-    else:
-        _, height, width = [1, *(cube.encoding.get("chunks") or (500, 500))[-2:]]
+        return tuple(sizes[0] for sizes in cube.chunks)
+    stored = cube.encoding.get("chunks") or (500, 500)
+    return (1, *stored)[-3:]
+
+
+def _block_shape(cube: xr.Variable, height: int, width: int) -> tuple[int, int]:
+    """Return the rows and columns that a task reads: whole chunks, several where they are small."""
     while height * width * 2 <= BLOCK:
         if (height <= width and height < cube.sizes["y"]) or width >= cube.sizes["x"]:
             if height >= cube.sizes["y"]:
@@ -218,19 +244,32 @@ def _block_shape(cube: xr.Variable) -> tuple[int, int]:
 
 
 def _count_block(
-    block: xr.Variable, found: np.ndarray, edges: list[np.ndarray], top: int, left: int, row_area: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Count one block; shapes (zones,), (zones, years, 256) and (zones, years, 256)."""
+    block: xr.Variable,
+    depth: int,
+    found: np.ndarray,
+    edges: list[np.ndarray],
+    top: int,
+    left: int,
+    row_area: np.ndarray,
+) -> tuple[tuple[np.ndarray, ...], np.ndarray, np.ndarray]:
+    """Count one block, as many years at once as a chunk is deep.
+
+    Returns where the counts belong (zones, years and classes that occur, as an open mesh), the counts and the areas.
+    """
     years, height, width = block.shape
     spans = [_spans(e, top, left, height, width) for e in edges]
-    first = np.cumsum([0, *(len(s) for s in spans)])
-    spans = np.concatenate(spans)
+    inside = [k for k, of_zone in enumerate(spans) if len(of_zone)]
+    found, spans = found[inside], [spans[k] for k in inside]
     counts = np.zeros((len(found), years, 256), np.int64)
     areas = np.zeros(counts.shape)
-    if len(spans):
-        for year in range(years):
-            _count_spans(np.asarray(block[year]), spans, first, row_area, counts[:, year], areas[:, year])
-    return found, counts, areas
+    if spans:
+        first = np.cumsum([0, *(len(of_zone) for of_zone in spans)])
+        spans = np.concatenate(spans)
+        for start in range(0, years, depth):
+            for year, pixels in enumerate(np.asarray(block[start : start + depth]), start):
+                _count_spans(pixels, spans, first, row_area, counts[:, year], areas[:, year])
+    classes = np.flatnonzero(counts.any(axis=(0, 1)))
+    return np.ix_(found, np.arange(years), classes), counts[..., classes], areas[..., classes]
 
 
 @numba.njit(nogil=True, cache=True)
