@@ -171,16 +171,20 @@ def _edges(zones: gpd.GeoSeries, across: tuple[float, float], down: tuple[float,
     parts, zone = shapely.get_parts(zones.to_numpy(), return_index=True)
     rings, part = shapely.get_rings(parts, return_index=True)
     points, ring = shapely.get_coordinates(rings, return_index=True)
-    # to a millionth of a pixel: what lies on a centre must not depend on how the division is rounded
     u, v = (
-        np.round((coordinate - first) / step * 2**20) / 2**20
-        for coordinate, (first, step) in zip(points.T, (across, down), strict=True)
+        _snap((coordinate - first) / step) for coordinate, (first, step) in zip(points.T, (across, down), strict=True)
     )
     ends = np.column_stack([v[:-1], u[:-1], v[1:], u[1:]])
     ends = np.where((ends[:, 0] > ends[:, 2])[:, None], ends[:, [2, 3, 0, 1]], ends)
     matter = (ring[:-1] == ring[1:]) & (ends[:, 0] < ends[:, 2])
     zone = zone[part][ring[:-1]][matter]
     return np.split(ends[matter], np.searchsorted(zone, np.arange(1, len(zones))))
+
+
+def _snap(coordinate: np.ndarray) -> np.ndarray:
+    """Make whole what is within a millionth of a pixel of a centre, so that rounding does not decide about a border."""
+    whole = np.round(coordinate)
+    return np.where(np.abs(coordinate - whole) < 1e-6, whole, coordinate)
 
 
 def _frames(
