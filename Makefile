@@ -1,6 +1,6 @@
 # The workshop's commands; the README spells `lab` and `test` out for Windows.
 #   make lab      set up, then open JupyterLab          make render   execute the notebooks and store their outputs
-#   make test     set up, then run the suite, offline  make lock     resolve the dependencies anew
+#   make test     set up, then run the suite, offline   make lock     resolve the dependencies anew
 #   make lint     ruff, code and notebooks              make bench    measure speed, write benchmarks/README.md
 #   make doctor   say whether this machine is ready     make clean    remove environment and caches, not tiles
 
