@@ -3,6 +3,8 @@
 Colours come from ``legend.py``. The leafmap and hvPlot calls themselves stand in the lessons.
 """
 
+import json
+import os
 import re
 import socket
 from collections.abc import Iterable
@@ -18,6 +20,7 @@ import pandas as pd
 import rasterio
 import xarray as xr
 from IPython.display import HTML, display
+from jupyter_core.paths import jupyter_runtime_dir
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
@@ -28,7 +31,43 @@ from rio_tiler.errors import PointOutsideBounds
 from workshop import legend
 
 MAX_COLUMNS = 1000  # drawn in one axes
+# one transparent pixel, for which a browser asks nobody
+EMPTY_TILE = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
 CLASS_RANGE = (-0.5, 255.5)  # with 256 colours, value n is drawn in the legend's colour n
+
+
+def server_path() -> str | None:
+    """Return the path of the Jupyter server that runs this kernel, such as ``"/user/anna/"``, or None without one.
+
+    On JupyterHub and Binder the hub tells it, elsewhere the server's runtime file does.
+    """
+    if (path := os.environ.get("JUPYTERHUB_SERVICE_PREFIX")) is not None:
+        return path
+    runtime_file = Path(jupyter_runtime_dir(), f"jpserver-{os.environ.get('JPY_PARENT_PID')}.json")
+    try:
+        return json.loads(runtime_file.read_text(encoding="utf-8"))["base_url"]
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def heed_server_path() -> None:
+    """Tell the makers of web maps and interactive plots what they miss themselves: the Jupyter server's path.
+
+    Without it, leafmap asks for tiles where only another proxy would answer, and Panel looks for its scripts at the
+    root, then in the internet. Done when this module is imported; settings that are there already stay.
+    """
+    path = server_path()
+    if path is not None:
+        os.environ.setdefault("LOCALTILESERVER_CLIENT_PREFIX", f"{path}localtileserver-proxy/{{port}}")
+    if path not in (None, "/"):
+        import holoviews  # takes a second
+
+        # the scripts come with the notebook's output instead
+        os.environ.setdefault("PANEL_NOTEBOOK_RESOURCES", "cdn")
+        holoviews.extension.inline = True
+
+
+heed_server_path()
 
 
 def draw_land_cover(ax: Axes, raster: xr.DataArray, title: str = "", where: np.ndarray | None = None) -> None:
@@ -223,7 +262,7 @@ def name_classes(web_map: Any, layer_name: str) -> None:
 def street_map(host: str = "tile.openstreetmap.org", seconds: float = 2) -> str | None:
     """Return hvPlot's name of a street map to put below data, or None where its server cannot be reached.
 
-    Without a network, a browser would ask for the street map's pictures again with every zoom.
+    Without a network, a browser would ask for the street map's pictures in vain, again with every zoom.
     """
     pool = ThreadPoolExecutor(1)
     try:
@@ -234,3 +273,18 @@ def street_map(host: str = "tile.openstreetmap.org", seconds: float = 2) -> str 
     finally:
         pool.shutdown(wait=False)
     return "OSM"
+
+
+def ground() -> Any:
+    """Return the lowest layer for a web map: a street map, or an empty one where its server cannot be reached.
+
+    Returns
+    -------
+    ipyleaflet.TileLayer
+        For leafmap's ``basemap``.
+    """
+    from ipyleaflet import TileLayer, basemap_to_tiles, basemaps  # half a second that most lessons need not pay
+
+    if street_map():
+        return basemap_to_tiles(basemaps.OpenStreetMap.Mapnik)
+    return TileLayer(url=EMPTY_TILE, name="empty")

@@ -1,0 +1,48 @@
+"""Chromium or Chrome for the tests that look at what a person sees; in CI, ``make test`` installs it."""
+
+import os
+import shutil
+
+import pytest
+from conftest import ROOT
+from selenium import webdriver
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
+# GitHub's machines keep it outside PATH, and the driver finds their Chrome by itself
+DRIVER = shutil.which("chromedriver") or shutil.which("chromedriver", path=os.environ.get("CHROMEWEBDRIVER", ""))
+SCREENSHOTS = ROOT / "tests" / "screenshots"
+LAPTOP = (1366, 768)
+
+needs_browser = pytest.mark.skipif(
+    not DRIVER and not os.environ.get("CI"),
+    reason="no chromedriver on this machine (Debian: apt install chromium chromium-driver)",
+)
+
+
+def make_driver(folder, size=LAPTOP):
+    """Start a browser without a window, with a profile of its own in a folder; the caller quits it."""
+    options = webdriver.ChromeOptions()
+    if BROWSER:
+        options.binary_location = BROWSER
+    for flag in (
+        "headless=new",
+        "no-sandbox",  # containers have none
+        "disable-gpu",
+        "disable-dev-shm-usage",
+        "disable-background-networking",
+        "disable-component-update",
+        "disable-sync",
+        "no-first-run",
+        f"window-size={size[0]},{size[1]}",
+        f"user-data-dir={folder / 'profile'}",
+    ):
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    driver.set_script_timeout(30)
+    return driver
+
+
+def severe(driver):
+    """Return the errors on the browser's console since they were last asked for."""
+    return [entry["message"] for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]

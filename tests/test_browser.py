@@ -1,0 +1,306 @@
+"""The lessons in a real browser: JupyterLab as ``make lab`` starts it, all cells run through the menu.
+
+What was seen is kept as pictures in ``tests/screenshots/``.
+"""
+
+import io
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import nbformat
+import numpy as np
+import pytest
+from browser import DRIVER, SCREENSHOTS, make_driver, needs_browser, severe
+from conftest import NOTEBOOKS, ROOT
+from matplotlib.image import imread
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+
+from workshop import legend
+
+pytestmark = needs_browser
+PANEL_STYLE = "https://cdn.holoviz.org/panel/"
+PATIENCE = 30  # seconds for what a page does by itself
+
+
+class Lab:
+    """A JupyterLab on 127.0.0.1 over a copy of the notebooks, which a run would otherwise change."""
+
+    def __init__(self, folder, base_url="/"):
+        for name in ("notebooks", "solutions"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+        token = secrets.token_hex(8)
+        self.url = f"http://127.0.0.1:{port}{base_url}"
+        self.query = f"token={token}"
+        command = [sys.executable, "-m", "jupyter", "lab", f"--ServerApp.root_dir={folder}", "--no-browser"]
+        command += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}"]
+        command += [f"--ServerApp.base_url={base_url}", "--LabApp.expose_app_in_browser=True"]
+        if hasattr(os, "geteuid") and os.geteuid() == 0:
+            command.append("--allow-root")
+        self._log = (folder / "lab.log").open("w")
+        self._process = subprocess.Popen(command, cwd=folder, stdout=self._log, stderr=subprocess.STDOUT)
+        for _ in range(120):
+            try:
+                urllib.request.urlopen(f"{self.url}api/status?{self.query}", timeout=5).close()
+                return
+            except OSError:
+                time.sleep(0.5)
+        self.close()
+        raise RuntimeError(f"JupyterLab did not start:\n{(folder / 'lab.log').read_text()}")
+
+    def close(self):
+        self._process.terminate()
+        self._process.wait(timeout=60)
+        self._log.close()
+
+
+# the notebook's panel; in a browser without a window no widget is the current one
+PANEL = "const panel = Array.from(window.jupyterapp.shell.widgets('main')).find(w => w.content?.model?.cells);"
+
+
+class Page:
+    """A notebook in JupyterLab, as a person sees it."""
+
+    def __init__(self, driver, lab, path):
+        self.driver = driver
+        self.path = path
+        self.cells = nbformat.read(path, as_version=4).cells
+        self.responses = []  # (status, type, address) of all that the browser got
+        driver.get(f"{lab.url}lab/tree/{path.parent.name}/{path.name}?reset&{lab.query}")
+        self.wait(lambda: self.js(f"if (!window.jupyterapp) return; {PANEL} return panel?.sessionContext?.isReady"), 90)
+        self.wait(lambda: self.state()["kernel"] == "idle", 60)
+
+    def wait(self, condition, seconds=PATIENCE):
+        return WebDriverWait(self.driver, seconds, poll_frequency=0.3).until(lambda _: condition())
+
+    def js(self, script, *args):
+        return self.driver.execute_script(script, *args)
+
+    def state(self):
+        return self.js(
+            PANEL
+            + """
+            const code = Array.from(panel.content.model.cells).filter(cell => cell.type === 'code');
+            const outputs = code.flatMap(cell => cell.outputs.toJSON());
+            return {
+                kernel: panel.sessionContext.session?.kernel?.status,
+                counts: code.map(cell => cell.executionCount),
+                errors: outputs.filter(o => o.output_type === 'error').map(o => o.ename + ': ' + o.evalue),
+                stderr: outputs.filter(o => o.name === 'stderr').map(o => [o.text].flat().join('')),
+            };
+            """
+        )
+
+    def choose(self, menu, command):
+        """Click an item of a menu, as a person would."""
+        item = f"//div[contains(@class,'lm-MenuBar-itemLabel') and text()='{menu}']"
+        self.driver.find_element(By.XPATH, item).click()
+        self.wait(lambda: self.driver.find_elements(By.CSS_SELECTOR, f"li[data-command='{command}']"))[0].click()
+
+    def run_all(self, seconds):
+        self.driver.find_element(By.CSS_SELECTOR, ".jp-Notebook .jp-MarkdownCell").click()
+        self.choose("Edit", "editmenu:clear-all")
+        self.choose("Run", "runmenu:run-all")
+
+        def done():
+            state = self.state()
+            return state["errors"] or (state["kernel"] == "idle" and all(state["counts"]))
+
+        self.wait(done, seconds)
+        return self.state()
+
+    def cell_with(self, text):
+        """Return the index of the code cell whose source holds a text, or None."""
+        return next((i for i, c in enumerate(self.cells) if c.cell_type == "code" and text in c.source), None)
+
+    def show(self, index):
+        """Scroll to a cell of the notebook's file, and return its element."""
+        self.js(f"{PANEL} panel.content.activeCellIndex = arguments[0]", index)
+        self.driver.execute_async_script(
+            f"{PANEL} panel.content.scrollToItem(arguments[0], 'start').then(() => setTimeout(arguments[1], 500))",
+            index,
+        )
+        return self.js(f"{PANEL} return panel.content.widgets[arguments[0]].node", index)
+
+    def find(self, root, test):
+        """Wait for an element below another one, also in the shadow roots of Bokeh's, and return it."""
+        return self.wait(lambda: self.js(FIND + f"return find(arguments[0], e => {test})", root))
+
+    def centre(self, element):
+        self.js("arguments[0].scrollIntoView({block: 'center'})", element)
+
+    def keep(self, what):
+        SCREENSHOTS.mkdir(exist_ok=True)
+        self.driver.save_screenshot(str(SCREENSHOTS / f"{self.path.stem}-{what}.png"))
+
+    def traffic(self):
+        """Return all answers so far."""
+        for entry in self.driver.get_log("performance"):
+            message = json.loads(entry["message"])["message"]
+            if message["method"] == "Network.responseReceived":
+                response = message["params"]["response"]
+                self.responses.append((response["status"], response["mimeType"], response["url"]))
+        return self.responses
+
+
+FIND = """
+const find = (root, test) => {
+    for (const element of root.querySelectorAll('*')) {
+        if (test(element)) return element;
+        const found = element.shadowRoot && find(element.shadowRoot, test);
+        if (found) return found;
+    }
+    return null;
+};
+"""
+# where the pictures that datashader made lie on the x axis: [left, width]
+EXTENTS = """
+return window.Bokeh.documents.flatMap(d => Array.from(d._all_models.values()))
+    .filter(model => model.type === 'ColumnDataSource' && model.data.image?.length)
+    .map(model => [model.data.x[0], model.data.dw[0]]);
+"""
+
+
+def legend_share(png):
+    """Return which part of a picture's pixels have exactly a colour of the legend."""
+    pixels = (imread(io.BytesIO(png))[..., :3] * 255).round().astype(int)
+    colours = np.array([list(bytes.fromhex(colour.lstrip("#"))) for colour in set(legend.table()["colour"])])
+    colours = colours[(colours != 255).any(axis=1)]  # snow is as white as the page
+    keys = np.unique(colours @ [65536, 256, 1])
+    return np.isin(pixels @ [65536, 256, 1], keys).mean()
+
+
+def differ(png, other):
+    """Return which part of two pictures' pixels differ."""
+    a, b = (imread(io.BytesIO(picture))[..., :3] for picture in (png, other))
+    return 1.0 if a.shape != b.shape else (a != b).any(-1).mean()
+
+
+def seen(page, element):
+    """Wait until land cover is seen in an element, and return the picture."""
+    page.wait(lambda: legend_share(element.screenshot_as_png) > 0.25)
+    return element.screenshot_as_png
+
+
+def look_at_web_map(page):
+    """The raster's tiles were asked for, came as pictures, and are seen in the legend's colours."""
+    cell = page.show(page.cell_with("leafmap.Map("))
+    frame = page.wait(lambda: cell.find_elements(By.CSS_SELECTOR, ".leaflet-container"))[0]
+    page.centre(frame)
+
+    def tiles():
+        return [r for r in page.traffic() if "/localtileserver-proxy/" in r[2] and "/api/tiles/" in r[2]]
+
+    page.wait(tiles)
+    seen(page, frame)
+    assert {(status, kind) for status, kind, _ in tiles()} == {(200, "image/png")}
+    page.keep("map")
+    sliders = cell.find_elements(By.CSS_SELECTOR, ".noUi-handle")
+    if sliders:
+        before = frame.screenshot_as_png
+        sliders[0].send_keys(Keys.ARROW_RIGHT)
+        page.wait(lambda: differ(frame.screenshot_as_png, before) > 0.01)
+        seen(page, frame)
+        page.keep("map-next-year")
+
+
+def look_at_plot(page):
+    """The canvas shows the legend's colours; zooming asks datashader for a new picture; so does another year."""
+    cell = page.show(page.cell_with(".hvplot.image("))
+    canvas = page.find(cell, "e.tagName === 'CANVAS'")
+    page.centre(canvas)
+    before = seen(page, canvas)
+    page.keep("plot")
+    tool = page.find(cell, "e.title?.startsWith('Wheel Zoom')")
+    if "bk-active" not in tool.get_attribute("class"):
+        tool.click()
+    extents = page.js(EXTENTS)
+    ActionChains(page.driver).move_to_element(canvas).scroll_from_origin(
+        ScrollOrigin.from_element(canvas), 0, -300
+    ).perform()
+    page.wait(lambda: page.js(EXTENTS) != extents)
+    (left, width), (new_left, new_width) = extents[0], page.js(EXTENTS)[0]
+    assert new_width < 0.8 * width
+    assert left < new_left < new_left + new_width < left + width
+    page.wait(lambda: differ(canvas.screenshot_as_png, before) > 0.05)
+    before = seen(page, canvas)
+    page.keep("plot-zoomed")
+    if "groupby=" in page.cells[page.cell_with(".hvplot.image(")].source:
+        page.find(cell, "e.classList.contains('noUi-handle')").send_keys(Keys.ARROW_RIGHT)
+        page.wait(lambda: differ(canvas.screenshot_as_png, before) > 0.01)
+        seen(page, canvas)
+        page.keep("plot-next-year")
+
+
+def look_at_checks(page):
+    """Each check shows its mark and verdict."""
+    for index, cell in enumerate(page.cells):
+        for tag in cell.metadata.get("tags", []):
+            if tag.startswith("check-"):
+                name = tag.removeprefix("check-")
+                shown = page.show(index)
+                page.wait(lambda shown=shown, name=name: f"○ {name}: not attempted yet" in shown.text)
+    page.keep("check")
+
+
+def look_at_all(page):
+    for text, look in (("leafmap.Map(", look_at_web_map), (".hvplot.image(", look_at_plot)):
+        if page.cell_with(text) is not None:
+            look(page)
+    look_at_checks(page)
+
+
+@pytest.fixture
+def driver(tmp_path):
+    driver = make_driver(tmp_path)
+    yield driver
+    driver.quit()
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_lesson_in_the_browser(tmp_path, driver, path):
+    lab = Lab(tmp_path)
+    try:
+        page = Page(driver, lab, path)
+        state = page.run_all(240)
+        page.keep("ran")
+        assert not state["errors"]
+        assert not state["stderr"]
+        look_at_all(page)
+        assert not severe(driver)
+    finally:
+        lab.close()
+
+
+def test_a_lesson_behind_a_path(tmp_path, driver):
+    """As on JupyterHub and Binder: map and plot need nothing from the root of the address, nor from elsewhere."""
+    lab = Lab(tmp_path, "/user/anna/")
+    try:
+        page = Page(driver, lab, next(path for path in NOTEBOOKS if path.stem.startswith("02")))
+        assert not page.run_all(240)["errors"]
+        look_at_web_map(page)
+        look_at_plot(page)
+        here = [address for _, _, address in page.traffic() if address.startswith("http://127.0.0.1")]
+        assert all(address.startswith(lab.url) for address in here)
+        # Panel's style sheets come from the internet only; the plot does without
+        assert [
+            message for message in severe(driver) if not (message.startswith(PANEL_STYLE) and ".css" in message)
+        ] == []
+    finally:
+        lab.close()
+
+
+def test_there_is_a_browser():
+    assert DRIVER, "CI must look at the lessons: `make test` should have installed chromium and chromium-driver"
