@@ -15,16 +15,18 @@ RUN := .venv/bin/python
 ENVIRONMENT := .venv/.ready$(if $(filter command,$(firstword $(origin PYTHON_VERSION))),-$(PYTHON_VERSION))
 # Containers run as root, which Jupyter wants to be told.
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
+SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 
 # Compiled modules halve the start of every kernel; another active environment must not leak in.
 unexport PYTHONDONTWRITEBYTECODE VIRTUAL_ENV CONDA_PREFIX PYTHONPATH
 
-.PHONY: lab test render lock lint bench doctor clean setup
+.PHONY: lab test render lock lint bench doctor clean setup browser
 
 lab: setup
 	$(RUN) -m jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks $(ROOT_FLAG) $(LAB_FLAGS)
 
-test: setup
+# CI always looks at the lessons in a browser, elsewhere `make test` does so where there is one.
+test: setup $(if $(CI),browser)
 	$(RUN) tests/offline.py $(RUN) -m pytest $(PYTEST_FLAGS)
 
 render: setup
@@ -43,6 +45,13 @@ bench: setup
 
 setup: $(ENVIRONMENT)
 	$(RUN) -m workshop.sample
+
+# For Debian and Ubuntu; the machines of GitHub come with Chrome and its driver.
+browser:
+	@if ! command -v chromedriver && [ -z "$$CHROMEWEBDRIVER" ]; then \
+		$(SUDO) apt-get -qq update && \
+		$(SUDO) apt-get -qq install --yes --no-install-recommends chromium chromium-driver fonts-dejavu-core >/dev/null; \
+	fi
 
 $(ENVIRONMENT): requirements.lock pyproject.toml | $(OWN_UV)
 	"$(UV)" venv --quiet --clear --python "$(PYTHON_VERSION)" .venv
