@@ -3,6 +3,7 @@
 Figures and maps are drawn in ``maps.py``.
 """
 
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -86,3 +87,10 @@ def cmap() -> ListedColormap:
 def hex_colours() -> list[str]:
     """Return the colour table as 256 ``#RRGGBB`` strings, for plotting libraries of the web."""
     return ["#" + bytes(rgb).hex() for rgb in palette().values()]
+
+
+def groups_in(rasters: Iterable[np.ndarray]) -> dict[str, str]:
+    """Return the groups that occur in rasters of codes, in the legend's order, with their colours."""
+    index = group_index()
+    present = sorted({int(i) for raster in rasters for i in np.unique(index[np.unique(raster)])} - {255})
+    return group_table()["colour"].iloc[present].to_dict()

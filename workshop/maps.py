@@ -10,11 +10,12 @@ import socket
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, TimeoutError
 from html import escape
-from math import cos, radians
+from math import cos, pi, radians
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cartopy
 import numpy as np
 import pandas as pd
 import rasterio
@@ -23,8 +24,11 @@ from IPython.display import HTML, display
 from jupyter_core.paths import jupyter_runtime_dir
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.pyplot import close
+from matplotlib.pyplot import close, style
+from matplotlib.ticker import MaxNLocator
+from matplotlib_scalebar.scalebar import ScaleBar
 from rasterio.shutil import copy as copy_raster
 from rio_tiler.errors import PointOutsideBounds
 
@@ -33,6 +37,10 @@ from workshop import legend
 MAX_COLUMNS = 1000  # drawn in one axes
 # one transparent pixel, for which a browser asks nobody
 EMPTY_TILE = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
+BARE = "#e6e6e6"  # where a map shows nothing; snow is white
+EARTH = "50-natural-earth-1-downsampled.png"
+EARTH_RADIUS = 6_371_008.8  # metres, IUGG mean radius, R1 in Moritz (2000), Geodetic Reference System 1980
+MAX_SCALED = 6  # degrees of latitude; on larger maps one scale would be wrong for most of the map
 CLASS_RANGE = (-0.5, 255.5)  # with 256 colours, value n is drawn in the legend's colour n
 
 
@@ -68,6 +76,7 @@ def heed_server_path() -> None:
 
 
 heed_server_path()
+style.use(Path(__file__).with_name("look.mplstyle"))
 
 
 def draw_land_cover(ax: Axes, raster: xr.DataArray, title: str = "", where: np.ndarray | None = None) -> None:
@@ -85,6 +94,7 @@ def draw_land_cover(ax: Axes, raster: xr.DataArray, title: str = "", where: np.n
         Boolean, shape as the raster: draw these pixels only and leave the ground bare elsewhere.
     """
     west, south, east, north = raster.rio.bounds()
+    ax.set_facecolor(BARE)
     # every n-th pixel is more than the page can show, and spares matplotlib a gigabyte
     thin = (slice(None, None, max(1, raster.sizes["x"] // MAX_COLUMNS)),) * 2
     pixels = raster.values[thin]
@@ -99,15 +109,27 @@ def draw_land_cover(ax: Axes, raster: xr.DataArray, title: str = "", where: np.n
     )
     ax.set(title=title, xlabel="longitude (°)", ylabel="latitude (°)")
     ax.ticklabel_format(useOffset=False)
+    ax.xaxis.set_major_locator(MaxNLocator(5))  # labels such as -111.75 need room
+    if north - south <= MAX_SCALED:
+        degree = 2 * pi * EARTH_RADIUS / 360 * cos(radians((south + north) / 2))
+        ax.add_artist(ScaleBar(degree, "m", location="lower left", width_fraction=0.012, box_alpha=0.8, pad=0.3))
+
+
+def draw_earth(ax: Axes) -> None:
+    """Draw the whole Earth, pale, as the ground of a map in degrees.
+
+    The picture is Natural Earth's (public domain, naturalearthdata.com) in the small version that comes with cartopy.
+    """
+    picture = imread(Path(cartopy.config["repo_data_dir"], "raster", "natural_earth", EARTH))[..., :3]
+    ax.imshow(0.4 * picture + 0.6, extent=(-180, 180, -90, 90), zorder=-1)
+    ax.set(xlabel="longitude (°)", ylabel="latitude (°)")
 
 
 def draw_legend(figure: Figure, rasters: Iterable[np.ndarray], columns: int = 5) -> None:
     """Put a compact legend below a figure: the legend groups that occur in the rasters."""
-    index = legend.group_index()
-    present = sorted({int(i) for raster in rasters for i in np.unique(index[np.unique(raster)])} - {255})
-    table = legend.group_table()
     patches = [
-        Patch(facecolor=table["colour"].iloc[i], edgecolor="0.5", linewidth=0.5, label=table.index[i]) for i in present
+        Patch(facecolor=colour, edgecolor="0.5", linewidth=0.5, label=name)
+        for name, colour in legend.groups_in(rasters).items()
     ]
     figure.legend(handles=patches, loc="outside lower center", ncols=columns, frameon=False, fontsize="small")
 
@@ -174,6 +196,16 @@ def show_history(repo: Any, alt: str) -> None:
     drawing = re.sub(r'(<t(?:ext|span)\b[^>]*fill=")#\w+', r"\g<1>#333", drawing)
     drawing = drawing.replace("<svg ", f'<svg role="img" aria-label="{escape(alt)}" ', 1)
     display({"image/svg+xml": drawing, "text/plain": str(repo.ancestry_graph(plain=True))}, raw=True)
+
+
+def legend_strip(*rasters: np.ndarray) -> HTML:
+    """Return a line with the legend groups that occur in the rasters, to show below an interactive view."""
+    entries = "".join(
+        f'<span style="display:inline-block;margin-right:1.2em"><span style="background:{colour};border:1px solid #888;'
+        f'display:inline-block;width:1.2em;height:0.9em"></span> {name}</span> '
+        for name, colour in legend.groups_in(rasters).items()
+    )
+    return HTML(f"<div>{entries}</div>")
 
 
 def legend_table() -> HTML:
