@@ -174,13 +174,15 @@ return window.Bokeh.documents.flatMap(d => Array.from(d._all_models.values()))
 """
 
 
+def share(png, colours):
+    """Return which part of a picture's pixels have exactly one of the colours."""
+    pixels = (imread(io.BytesIO(png))[..., :3] * 255).round().astype(int)
+    return np.isin(pixels @ [65536, 256, 1], [int(colour[1:], 16) for colour in colours]).mean()
+
+
 def legend_share(png):
     """Return which part of a picture's pixels have exactly a colour of the legend."""
-    pixels = (imread(io.BytesIO(png))[..., :3] * 255).round().astype(int)
-    colours = np.array([list(bytes.fromhex(colour.lstrip("#"))) for colour in set(legend.table()["colour"])])
-    colours = colours[(colours != 255).any(axis=1)]  # snow is as white as the page
-    keys = np.unique(colours @ [65536, 256, 1])
-    return np.isin(pixels @ [65536, 256, 1], keys).mean()
+    return share(png, set(legend.table()["colour"]) - {"#FFFFFF"})  # snow is as white as the page
 
 
 def differ(png, other):
@@ -208,6 +210,12 @@ def look_at_web_map(page):
     seen(page, frame)
     assert {(status, kind) for status, kind, _ in tiles()} == {(200, "image/png")}
     page.keep("map")
+    if divider := cell.find_elements(By.CSS_SELECTOR, "input.leaflet-sbs-range"):
+        assert share(frame.screenshot_as_png, ["#111133"]) > 0.01, "the stripes of the defect"
+        to_the_left = 30 - frame.size["width"] // 2
+        ActionChains(page.driver).drag_and_drop_by_offset(divider[0], to_the_left, 0).perform()
+        page.wait(lambda: share(frame.screenshot_as_png, ["#111133"]) < 0.001)
+        page.keep("map-divided")
     sliders = cell.find_elements(By.CSS_SELECTOR, ".noUi-handle")
     if sliders:
         before = frame.screenshot_as_png

@@ -112,7 +112,7 @@ def draw_land_cover(ax: Axes, raster: xr.DataArray, title: str = "", where: np.n
     ax.xaxis.set_major_locator(MaxNLocator(5))  # labels such as -111.75 need room
     if north - south <= MAX_SCALED:
         degree = 2 * pi * EARTH_RADIUS / 360 * cos(radians((south + north) / 2))
-        ax.add_artist(ScaleBar(degree, "m", location="lower left", width_fraction=0.012, box_alpha=0.8, pad=0.3))
+        ax.add_artist(ScaleBar(degree, "m", rotation="horizontal-only", location="lower left", box_alpha=0.8, pad=0.3))
 
 
 def draw_earth(ax: Axes) -> None:
