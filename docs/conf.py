@@ -42,7 +42,6 @@ html_js_files = ["print.js"]
 html_favicon = "_static/favicon.svg"
 html_context = {"default_mode": "auto"}  # light or dark as the reader's system
 html_extra_path = ["_root"]  # index.html, which leads to docs/index.html
-html_sourcelink_suffix = ""  # the notebooks are for download, by their own names
 html_theme_options = {
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",

@@ -30,7 +30,7 @@ WORDS = ("swath", "hvplot", "dask", "snapshot", "patch", "virtualizarr", "manife
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 # what all kinds of outputs look like in the dark, these pages show
 DARK_TOO = ("docs/index.html", LESSONS[2], LESSONS[4])
-LOADED = "script[src], img[src], iframe[src], source[src], embed[src], link[href], object[data], use[href]"
+LOADED = "script[src], img[src], iframe[src], source[src], embed[src], link[href], object[data]"
 
 every_lesson = pytest.mark.parametrize("name", LESSONS)
 
@@ -41,7 +41,7 @@ def site(tmp_path_factory):
     command = [sys.executable, "-m", *BUILD, "-d", str(folder / "doctrees"), ".", str(folder / "site")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
-    print(f"built in {time.perf_counter() - begin:.0f} s")
+    assert time.perf_counter() - begin < 60  # less than ten where nothing else runs
     return folder / "site"
 
 

@@ -86,7 +86,7 @@ def adapt_html(html: str) -> str:
     if "xr-wrap" in html:
         return html
     html = html.replace("<th></th>", "<td></td>")  # a header that heads nothing
-    html = re.sub(r"<table", '<div class="table" role="region" aria-label="Table" tabindex="0"><table', html)
+    html = html.replace("<table", '<div class="table" role="group" aria-label="Table" tabindex="0"><table')
     return html.replace("</table>", "</table></div>")
 
 
@@ -101,9 +101,9 @@ def answers() -> dict[str, tuple[str, list[NotebookNode]]]:
                 adapt_outputs(cell)
                 parts = [cell]
             else:
-                parts = [new_markdown_cell(part) for part in re.split(r"(?m)^(?=##? )", cell.source) if part.strip()]
+                parts = [new_markdown_cell(part) for part in re.split(r"(?m)^(?=## )", cell.source) if part.strip()]
             for part in parts:
-                if part.cell_type == "markdown" and part.source.startswith("#"):
+                if part.cell_type == "markdown" and part.source.startswith("## "):
                     heading, _, reasons = part.source.partition("\n")
                     answer = ANSWER.match(heading)
                     cells = [new_markdown_cell(reasons)] if answer else None
