@@ -2,7 +2,8 @@
 #   make lab      set up, then open JupyterLab          make render   execute the notebooks and store their outputs
 #   make test     set up, then run the suite, offline   make lock     resolve the dependencies anew
 #   make lint     ruff, code and notebooks              make bench    measure speed, write benchmarks/README.md
-#   make doctor   say whether this machine is ready     make clean    remove environment and caches, not tiles
+#   make doctor   say whether this machine is ready     make site     build the web site from the stored outputs
+#   make clean    remove environment and caches, not tiles
 
 # Another Python: `make test PYTHON_VERSION=3.13` makes a new environment with it.
 PYTHON_VERSION ?= >=3.12,<3.14
@@ -20,7 +21,7 @@ SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 # Compiled modules halve the start of every kernel; another active environment must not leak in.
 unexport PYTHONDONTWRITEBYTECODE VIRTUAL_ENV CONDA_PREFIX PYTHONPATH
 
-.PHONY: lab test render lock lint bench doctor clean setup browser
+.PHONY: lab test render lock lint bench doctor site clean setup browser
 
 lab: setup
 	$(RUN) -m jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks $(ROOT_FLAG) $(LAB_FLAGS)
@@ -42,6 +43,11 @@ doctor: setup
 
 bench: setup
 	$(RUN) -m benchmarks
+
+# fresh each time, since Sphinx does not know that a lesson's page holds the answers too
+site: setup
+	$(RUN) -m sphinx -q -W --keep-going -n -E -c docs -d build/doctrees . build/site
+	@echo "The site begins at build/site/index.html"
 
 setup: $(ENVIRONMENT)
 	$(RUN) -m workshop.sample
@@ -67,4 +73,4 @@ lock: | $(OWN_UV)
 	"$(UV)" run --no-project --python "$(PYTHON_VERSION)" tools/lock.py
 
 clean:
-	rm -rf .venv .uv .pytest_cache .ruff_cache notebooks/.ipynb_checkpoints solutions/.ipynb_checkpoints
+	rm -rf .venv .uv build .pytest_cache .ruff_cache notebooks/.ipynb_checkpoints solutions/.ipynb_checkpoints

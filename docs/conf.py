@@ -1,0 +1,69 @@
+"""The site: ``make site`` builds it from the stored outputs, without a network.
+
+The source folder is the project itself, so that one link is good on GitHub, in JupyterLab and here.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+project = "From GeoTIFFs to a datacube"
+language = "en_GB"
+root_doc = "docs/index"
+include_patterns = [
+    "docs/*.md",
+    "notebooks/*.ipynb",
+    "solutions/*.ipynb",
+    "data/README.md",
+    "benchmarks/README.md",
+]
+# what Sphinx need not even walk through
+exclude_patterns = [".*", "build", "data/2*", "notebooks/scratch", "solutions/scratch", "**/.ipynb_checkpoints"]
+extensions = ["myst_nb"]
+
+nb_execution_mode = "off"
+nb_custom_formats = {".ipynb": ["tools.pages.read", {}, False]}
+nb_ipywidgets_js = {}  # they would come from another host
+myst_enable_extensions = ["linkify"]
+myst_linkify_fuzzy_links = False  # `tiles.py` is no address
+myst_heading_anchors = 3
+smartquotes = False
+
+html_theme = "sphinx_book_theme"
+html_title = "GLAD datacube workshop"
+templates_path = ["_templates"]
+html_use_index = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_js_files = ["print.js"]
+html_favicon = "_static/favicon.svg"
+html_context = {"default_mode": "auto"}  # light or dark as the reader's system
+html_extra_path = ["_root"]  # index.html, which leads to docs/index.html
+html_theme_options = {
+    "pygments_light_style": "a11y-high-contrast-light",
+    "pygments_dark_style": "a11y-high-contrast-dark",
+    "search_bar_text": "Search the lessons",
+    "show_toc_level": 2,
+    "navbar_persistent": [],  # the search field stands in the sidebar
+    "footer_content_items": [],
+    "primary_sidebar_end": [],  # no advertisements
+}
+
+
+def lead_links_upwards(app, path, docname, text):
+    """Let the links of the README hold in ``docs/``, whose pages include it."""
+    text[0] = re.sub(r"\]\((?!https?:|#)", "](../", text[0])
+
+
+def lead_to_the_first_page(app, docname, text):
+    """Let links to the README lead to the page that holds most of it."""
+    text[0] = text[0].replace("](../README.md", "](../docs/index.md")
+
+
+def setup(app):
+    """Connect the above."""
+    app.connect("include-read", lead_links_upwards)
+    app.connect("source-read", lead_to_the_first_page)

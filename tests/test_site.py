@@ -1,0 +1,270 @@
+"""The site: built from the stored outputs without a warning, whole, readable for everybody, and by itself."""
+
+import functools
+import http.server
+import itertools
+import json
+import posixpath
+import re
+import subprocess
+import sys
+import threading
+import time
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from browser import make_driver, needs_browser
+from bs4 import BeautifulSoup
+from conftest import NOTEBOOKS, ROOT
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.wait import WebDriverWait
+from selenium_axe_python import Axe
+
+BUILD = ["sphinx", "-q", "-W", "--keep-going", "-n", "-E", "-c", "docs"]
+LESSONS = [f"notebooks/{path.stem}.html" for path in NOTEBOOKS]
+AROUND = [f"docs/{path.stem}.html" for path in sorted(ROOT.glob("docs/*.md"))]
+AROUND += ["data/README.html", "benchmarks/README.html"]
+# one word for each lesson that a reader would look for; none that English stemming changes
+WORDS = ("swath", "hvplot", "dask", "snapshot", "patch", "virtualizarr", "manifest", "polygon", "shard")
+WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+# what all kinds of outputs look like in the dark, these pages show
+DARK_TOO = ("docs/index.html", LESSONS[2], LESSONS[4])
+LOADED = "script[src], img[src], iframe[src], source[src], embed[src], link[href], object[data]"
+
+every_lesson = pytest.mark.parametrize("name", LESSONS)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    folder, begin = tmp_path_factory.mktemp("site"), time.perf_counter()
+    command = [sys.executable, "-m", *BUILD, "-d", str(folder / "doctrees"), ".", str(folder / "site")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert time.perf_counter() - begin < 60  # less than ten where nothing else runs
+    return folder / "site"
+
+
+@pytest.fixture(scope="module")
+def pages(site):
+    # _static holds the theme's templates
+    paths = [path for path in site.rglob("*.html") if "_static" not in path.parts]
+    return {
+        path.relative_to(site).as_posix(): BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+        for path in paths
+    }
+
+
+def test_make_builds_what_is_tested_here():
+    assert f"$(RUN) -m {' '.join(BUILD)} " in (ROOT / "Makefile").read_text()
+
+
+def test_there_is_a_page_for_each_lesson_and_a_beginning(pages):
+    assert {"index.html", *LESSONS, *AROUND} <= set(pages)
+    navigation = {link["href"] for link in pages["docs/index.html"].select(".bd-docs-nav a")}
+    assert len(navigation) == len(LESSONS + AROUND) - 1, "a page that no menu leads to"
+    beginning = {link.get("href") for link in pages["docs/index.html"].select("article table a")}
+    assert beginning == {f"../{name}" for name in LESSONS}
+    assert "url=docs/index.html" in str(pages["index.html"])
+
+
+def test_internal_links_and_anchors_lead_somewhere_and_external_ones_are_https(site, pages):
+    ids = {name: {tag["id"] for tag in page.select("[id]")} for name, page in pages.items()}
+    for name, page in pages.items():
+        for tag in page.select("[href], [src]"):
+            link = tag.get("href") or tag.get("src")
+            parts = urlsplit(link or "")
+            if parts.scheme or parts.netloc:
+                assert re.fullmatch(r"https://[\w-]+(\.[\w-]+)+(/[^\s<>\"]*)?", link), f"{link} in {name}"
+                continue
+            path = unquote(posixpath.normpath(posixpath.join(posixpath.dirname(name), parts.path)))
+            path = path if parts.path else name
+            assert (site / path).is_file(), f"{link} in {name}"
+            if parts.fragment and path in pages:
+                assert unquote(parts.fragment) in ids[path], f"{link} in {name}"
+
+
+def test_nothing_comes_from_another_host(site, pages):
+    for name, page in pages.items():
+        for tag in page.select(LOADED):
+            link = tag.get("src") or tag.get("href") or tag.get("data")
+            assert not re.match(r"(https?:)?//", link), f"{link} in {name}"
+        assert "require.js" not in str(page) and "mathjax" not in str(page).lower(), name
+    for path in site.rglob("*.css"):
+        found = re.search(r"(@import|url\()\s*[\"']?(https?:)?//[^)]*", path.read_text(encoding="utf-8"))
+        assert not found, f"{found[0]} in {path.name}"
+
+
+def test_pages_can_be_read_by_everybody(pages):
+    for name, page in pages.items():
+        assert page.html["lang"] == "en-GB", name
+        levels = [int(heading.name[1]) for heading in page.find_all(re.compile("^h[1-6]$"))]
+        assert levels.count(1) == 1, name
+        assert levels[0] == 1 and all(b <= a + 1 for a, b in itertools.pairwise(levels)), (name, levels)
+        for image in page.find_all("img"):
+            assert image.get("alt", "").strip(), f"{image['src']} in {name}"
+        for svg in page.select(".picture svg"):
+            assert svg["role"] == "img" and svg["aria-label"], name
+        for table in page.select("article table"):
+            # xarray lays out its tables of chunks in another table
+            assert table.find("th"), f"{table.get_text()[:80]} in {name}"
+        identifiers = [tag["id"] for tag in page.select("[id]")]
+        assert len(identifiers) == len(set(identifiers)), name
+        if name != "index.html":
+            assert page.select_one('#pst-skip-link a[href="#main-content"]'), name
+
+
+@every_lesson
+def test_alternative_texts_are_those_of_the_notebook(pages, name):
+    notebook = json.loads((ROOT / name).with_suffix(".ipynb").read_text(encoding="utf-8"))
+    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
+    written = [o["metadata"]["image/png"]["alt"] for o in outputs if "image/png" in o.get("data", {})]
+    assert [image["alt"] for image in pages[name].select(".cell_output img")] == written
+    labels = [re.search('aria-label="(.*?)"', "".join(o["data"]["image/svg+xml"]))[1]
+              for o in outputs if "image/svg+xml" in o.get("data", {})]  # fmt: skip
+    assert [svg["aria-label"] for svg in pages[name].select(".picture svg")] == labels
+
+
+@every_lesson
+def test_answers_stand_folded_below_their_exercises(pages, name):
+    notebook = json.loads((ROOT / name).with_suffix(".ipynb").read_text(encoding="utf-8"))
+    solutions = json.loads((ROOT / "solutions" / name.split("/")[1]).with_suffix(".ipynb").read_text(encoding="utf-8"))
+    tags = [tag for cell in notebook["cells"] for tag in cell["metadata"].get("tags", [])]
+    keys = [tag.removeprefix("check-") for tag in tags if tag.startswith("check-")]
+    folds = pages[name].select("details.answer")
+    assert [fold["id"] for fold in folds] == [f"answer-{key}" for key in keys] and len(keys) >= 3
+    for key, fold in zip(keys, folds, strict=True):
+        assert not fold.has_attr("open")
+        assert key in fold.summary.get_text()
+        assert fold.find_previous("h3").get_text().startswith(f"Exercise {key}")
+        assert f"○ {key}: not attempted yet" in fold.find_previous(class_="text_html").get_text()
+        code = next(c["source"] for c in solutions["cells"] if f"solution-{key}" in c["metadata"].get("tags", []))
+        assert fold.select_one(f".tag_solution-{key} pre").get_text().strip() == "".join(code).strip()
+        assert f"✓ {key}: right." in fold.get_text()
+
+
+def test_live_views_are_replaced_by_a_note(pages):
+    text = "".join(page.get_text() for page in pages.values())
+    assert "Map(center=" not in text.replace("leafmap.Map(center=", "") and ":DynamicMap" not in text
+    live = {name: len(pages[name].select("p.live")) for name in LESSONS}
+    assert list(live.values()) == [0, 2, 2, 0, 1, 0, 0, 0, 0]
+
+
+@every_lesson
+def test_the_notebook_can_be_downloaded_as_it_is(site, pages, name):
+    links = [tag["href"] for tag in pages[name].select(".article-header-buttons a[href$='.ipynb']")]
+    assert len(links) == 1
+    copy = site / posixpath.normpath(posixpath.join("notebooks", links[0]))
+    assert copy.read_bytes() == (ROOT / name).with_suffix(".ipynb").read_bytes()
+
+
+def test_search_index_holds_a_word_of_each_lesson(site):
+    text = (site / "searchindex.js").read_text(encoding="utf-8")
+    index = json.loads(text[text.index("(") + 1 : text.rindex(")")])
+    for name, word in zip(LESSONS, WORDS, strict=True):
+        number = index["docnames"].index(name.removesuffix(".html"))
+        found = [index[kind].get(word, []) for kind in ("terms", "titleterms")]
+        assert any(number == f if isinstance(f, int) else number in f for f in found), (word, name)
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(scope="module")
+def address(site):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=site))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory):
+    driver = make_driver(tmp_path_factory.mktemp("profile"))
+    yield driver
+    driver.quit()
+
+
+def with_each(driver, selector, call):
+    return driver.execute_script(f"return [...document.querySelectorAll(arguments[0])].{call}", selector)
+
+
+def set_colours(driver, theme):
+    driver.execute_script("document.documentElement.dataset.theme = arguments[0]", theme)
+    # a button that still fades has neither colour
+    driver.execute_script("document.getAnimations().forEach(animation => animation.finish())")
+
+
+@needs_browser
+@pytest.mark.parametrize("name", LESSONS + AROUND)
+def test_axe_finds_no_barrier_and_the_console_no_error(driver, address, name):
+    driver.get_log("browser")  # what came before
+    driver.get(f"{address}/{name}")
+    assert not [entry["message"] for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
+    loaded = driver.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
+    assert loaded and all(link.startswith((address, "data:")) for link in loaded), loaded
+    with_each(driver, "details", "forEach(fold => fold.open = true)")
+    axe = Axe(driver)
+    axe.inject()
+    for theme in ("light", "dark") if name in DARK_TOO else ("light",):
+        set_colours(driver, theme)
+        result = axe.run(options={"runOnly": {"type": "tag", "values": WCAG}})
+        assert "color-contrast" in {rule["id"] for rule in result["passes"]}
+        assert not [(v["id"], v["nodes"][0]["html"], v["nodes"][0]["failureSummary"]) for v in result["violations"]]
+
+
+@needs_browser
+@pytest.mark.parametrize("from_file", [False, True], ids=["http", "file"])
+def test_search_finds_a_lesson(driver, site, address, from_file):
+    driver.get(f"{site.as_uri() if from_file else address}/docs/index.html")
+    driver.find_element(By.CSS_SELECTOR, ".bd-sidebar-primary .search-button-field").click()
+    field = WebDriverWait(driver, 10).until(lambda d: d.find_element(By.CSS_SELECTOR, "dialog input[type=search]"))
+    field.send_keys("Sankey" + Keys.ENTER)
+    links = WebDriverWait(driver, 10).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#search-results li a"))
+    assert "notebooks/08-zonal-statistics.html" in links[0].get_attribute("href")
+
+
+@needs_browser
+def test_an_answer_unfolds_at_a_click(driver, address):
+    driver.get(f"{address}/{LESSONS[0]}")
+    fold = driver.find_element(By.CSS_SELECTOR, "#answer-01-1")
+    code = fold.find_element(By.CSS_SELECTOR, ".tag_solution-01-1")
+    assert not code.is_displayed()
+    driver.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", fold)
+    fold.find_element(By.TAG_NAME, "summary").click()
+    assert code.is_displayed()
+
+
+@needs_browser
+@every_lesson
+def test_paper_shows_everything_but_the_navigation(driver, address, name):
+    driver.get(f"{address}/{name}")
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    paper = {"width": 718, "height": 1000, "deviceScaleFactor": 1, "mobile": False}  # A4 without its margins
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", paper)
+    try:
+        for selector in (".bd-sidebar-primary", ".bd-header-article", ".bd-sidebar-secondary", ".prev-next-footer"):
+            assert not any(tag.is_displayed() for tag in driver.find_elements(By.CSS_SELECTOR, selector)), selector
+        assert driver.find_element(By.TAG_NAME, "h1").is_displayed()
+        # Selenium would say of a closed fold, without a look at the page, that its content is not displayed
+        seen = with_each(driver, "details .cell_input", "map(cell => cell.checkVisibility())")
+        assert seen and all(seen)
+        boxes = "pre, .table, .cell_output .output"
+        assert not with_each(driver, boxes, "filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.innerText)")
+        assert driver.execute_script("return document.documentElement.scrollWidth") <= paper["width"]
+    finally:
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+@needs_browser
+def test_paper_is_light_when_the_screen_is_dark(driver, address):
+    driver.get(f"{address}/{LESSONS[0]}")
+    set_colours(driver, "dark")
+    driver.execute_script("addEventListener('beforeprint', () => window.ink = getComputedStyle(document.body).color)")
+    driver.execute_cdp_cmd("Page.printToPDF", {})
+    assert max(map(int, re.findall(r"\d+", driver.execute_script("return ink")))) < 100
+    assert driver.execute_script("return document.documentElement.dataset.theme") == "dark"
