@@ -1,0 +1,257 @@
+"""The quizzes: questions and key agree, each answer gets its sentence, and no answer raises."""
+
+import re
+from collections import Counter
+from html import unescape
+
+import nbformat
+import numpy as np
+import pytest
+import rioxarray
+import xarray as xr
+import zarr
+from conftest import NOTEBOOKS
+
+from workshop import exercises, tiles, zonal
+from workshop.exercises import quiz
+
+LESSONS = {("ap" if path.stem.startswith("appendix") else path.stem[:2]): path for path in NOTEBOOKS}
+QUESTIONS = [
+    pytest.param(lesson, number, id=f"{lesson}-{number}") for lesson, key in quiz.quizzes().items() for number in key
+]
+every_question = pytest.mark.parametrize(("lesson", "number"), QUESTIONS)
+every_lesson = pytest.mark.parametrize("lesson", LESSONS)
+
+
+def asked(lesson):
+    """Return the options that the notebook offers, as {number: {letter: text}}."""
+    cells = nbformat.read(LESSONS[lesson], as_version=4).cells
+    (section,) = [cell.source for cell in cells if cell.source.startswith("## Check yourself")]
+    parts = re.split(r"^\*\*(\d)\.\*\* ", section, flags=re.MULTILINE)[1:]
+    return {
+        int(number): dict(re.findall(r"^- \*\*([a-z])\)\*\* (.+)$", part, flags=re.MULTILINE))
+        for number, part in zip(parts[::2], parts[1::2], strict=True)
+    }
+
+
+def one(lesson, number, answer):
+    return exercises.check_quiz(lesson, {number: answer}).verdicts[number - 1]
+
+
+def test_there_is_a_quiz_for_each_lesson():
+    assert list(quiz.quizzes()) == list(LESSONS)
+
+
+@every_lesson
+def test_the_notebook_asks_what_the_key_answers(lesson):
+    options = asked(lesson)
+    assert list(options) == list(quiz.quizzes()[lesson]) == [1, 2, 3, 4, 5]
+    for number, question in quiz.quizzes()[lesson].items():
+        assert list(options[number]) == sorted([question["right"], *question["hints"]])
+        assert "".join(options[number]) in ("abc", "abcd")
+        assert len(set(options[number].values())) == len(options[number])
+
+
+@every_lesson
+def test_the_quiz_stands_in_its_place_and_is_untouched(lesson):
+    cells = nbformat.read(LESSONS[lesson], as_version=4).cells
+    headings = re.findall(r"^## (.+)$", "\n".join(c.source for c in cells if c.cell_type == "markdown"), re.MULTILINE)
+    at = headings.index("Check yourself")
+    assert headings[at - 1] == "What you did"
+    assert "On your own" in headings[at + 1 :]
+    (where,) = [k for k, cell in enumerate(cells) if f"quiz-{lesson}" in cell.metadata.get("tags", [])]
+    assert cells[where - 1].source.startswith("## Check yourself")
+    names = {"exercises": exercises}
+    exec(cells[where].source.rsplit("\n", 1)[0], names)
+    shown = eval(cells[where].source.rsplit("\n", 1)[1], names)
+    assert [verdict.status for verdict in shown.verdicts] == [exercises.NOT_ATTEMPTED] * 5
+    assert [verdict.name for verdict in shown.verdicts] == [f"{lesson} question {number}" for number in range(1, 6)]
+    assert shown.questions == 5 and repr(shown).endswith("\n0 of 5 right.")
+    first = next(cell for cell in cells if cell.cell_type == "code")
+    assert re.search(r"^from workshop import .*\bexercises\b", first.source, re.MULTILINE)
+
+
+@every_question
+def test_the_right_letter_is_right_and_each_wrong_one_has_its_hint(lesson, number):
+    question = quiz.quizzes()[lesson][number]
+    verdict = one(lesson, number, question["right"])
+    assert (verdict.status, verdict.message) == (exercises.RIGHT, question["why"])
+    assert verdict.name == f"{lesson} question {number}"
+    for letter, hint in question["hints"].items():
+        verdict = one(lesson, number, letter)
+        assert (verdict.status, verdict.message) == (exercises.NOT_YET, hint)
+    assert one(lesson, number, ...).status == exercises.NOT_ATTEMPTED
+    assert exercises.check_quiz(lesson, {}).verdicts[number - 1].status == exercises.NOT_ATTEMPTED
+
+
+@every_question
+def test_a_hint_does_not_give_the_answer_away(lesson, number):
+    question, options = quiz.quizzes()[lesson][number], asked(lesson)[number]
+    right = options[question["right"]].lower()
+    for hint in question["hints"].values():
+        assert not re.search(rf"(?<!\w){re.escape(right)}(?!\w)", hint.lower()), hint
+        assert not re.search(r"\b[a-d]\)|\b(answer|option) [a-d]\b", hint), hint
+
+
+def test_hints_and_reasons_are_sentences_and_all_distinct():
+    questions = [question for key in quiz.quizzes().values() for question in key.values()]
+    said = [text for question in questions for text in (question["why"], *question["hints"].values())]
+    assert [text for text, count in Counter(said).items() if count > 1] == []
+    for text in said:
+        assert re.fullmatch(r"[A-Z0-9`\"\[\(].{20,300}[.?!)]", text), text
+
+
+def met(start, size, chunk):
+    """Return how many chunks some pixels meet along an axis."""
+    return (start + size - 1) // chunk - start // chunk + 1
+
+
+# The beginning of some right options, worked out anew.
+COMPUTED = {
+    ("01", 1): lambda: f"{2 * 28 + 2 * 44},",
+    ("02", 5): lambda: f"{2000 // 1000 * (4000 // 1000) + 1}, one for each chunk and the metadata",
+    ("03", 3): lambda: f"1 and {2000 // 1000 * (4000 // 1000)}",
+    ("05", 1): lambda: f"{met(0, 1000, 500) * met(400, 400, 500)}",
+    ("06", 1): lambda: f"{8192 + np.dtype('>i2').itemsize}",
+    ("08", 3): lambda: f"{219_991 * 900 / (1e6 * zonal.pixel_area(39.5, 0.00025, 0.00025)):,.0f}"[:2],
+    ("ap", 1): lambda: f"{zarr.create_array({}, shape=(40_000, 40_000), chunks=(3000, 3000), dtype='uint8').nchunks}",
+    ("ap", 2): lambda: f"{max(met(start, 500, 250) for start in range(250)) ** 2}",
+    ("02", 1): lambda: "8" if open_tile().variable._in_memory else "none",
+    ("02", 2): lambda: "{y} rows and no columns".format(**open_tile("x").sizes),
+    ("02", 3): lambda: f"`{open_tile(masked=True).dtype}`, four times the memory, and no NaN",
+    ("03", 2): lambda: {0: "none", 2000: "2000,", 4000: "4000,"}[joined("inner").sizes["y"]],
+    ("05", 4): lambda: region_without_year(),
+}
+
+
+def open_tile(backwards="", **options):
+    box = {"x": slice(-112.5, -111.5), "y": slice(41.0, 40.5)}
+    if backwards:
+        box[backwards] = slice(box[backwards].stop, box[backwards].start)
+    return rioxarray.open_rasterio(tiles.tile_path("50N_120W", 2000), **options).sel(**box)
+
+
+def joined(join):
+    y = 41 - (np.arange(2000) + 0.5) * 0.00025
+    layers = [xr.DataArray(np.zeros(2000), {"y": y + shift}, dims="y") for shift in (0, 0.000125)]
+    return xr.concat(layers, dim="year", join=join)
+
+
+def region_without_year():
+    store = zarr.storage.MemoryStore()
+    cube = xr.Dataset({"lulc": (("year", "y"), np.zeros((2, 4), "uint8"))}, {"year": [2015, 2020], "y": [3, 2, 1, 0]})
+    cube.to_zarr(store, consolidated=False)
+    try:
+        cube.sel(year=2020, y=slice(3, 2)).to_zarr(store, region="auto", consolidated=False)
+    except ValueError:
+        return "it is refused"
+    return "it is written"
+
+
+@pytest.mark.parametrize(("lesson", "number"), COMPUTED)
+def test_what_can_be_worked_out_is_right(lesson, number):
+    expected = COMPUTED[lesson, number]()
+    begin_so = [letter for letter, text in asked(lesson)[number].items() if text.startswith(expected)]
+    assert begin_so == [quiz.quizzes()[lesson][number]["right"]]
+
+
+def test_right_letters_are_spread():
+    for lesson, key in quiz.quizzes().items():
+        letters = Counter(question["right"] for question in key.values())
+        assert max(letters.values()) <= 2, lesson
+    letters = Counter(question["right"] for key in quiz.quizzes().values() for question in key.values())
+    assert set(letters) == set("abcd")
+    assert max(letters.values()) < sum(letters.values()) / 3
+
+
+def test_the_right_option_is_not_told_by_its_length():
+    longest = [
+        max(options, key=lambda letter: len(options[letter])) == quiz.quizzes()[lesson][number]["right"]
+        for lesson in LESSONS
+        for number, options in asked(lesson).items()
+    ]
+    assert sum(longest) < len(longest) * 0.45
+
+
+class Unprintable:
+    def __repr__(self):
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize("answer", ["B", " b ", "b)", "(b)", "'b'", "\tB.\n", np.str_("b")])
+def test_case_and_blanks_do_not_matter(answer):
+    assert quiz.quizzes()["02"][1]["right"] == "b"
+    assert one("02", 1, answer).status == exercises.RIGHT
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (2, "found 2."),
+        (None, "found None."),
+        ("", "found ''."),
+        ("e", "found 'e'."),
+        ("none: both lines only describe", "found 'none:"),
+        (b"b", "found b'b'."),
+        (["b"], "found ['b']."),
+        (np.arange(3), "found array([0, 1, 2])."),
+        (float("nan"), "found nan."),
+        (Unprintable(), "found <Unprintable instance"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_an_odd_answer_gets_a_sentence(answer, found):
+    verdict = one("02", 1, answer)
+    assert verdict.status == exercises.NOT_YET
+    assert verdict.message.startswith('Expected "a", "b", "c" or "d", found') and found in verdict.message
+    assert verdict.message.endswith(".")
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [None, 5, "bdcad", {"b"}, np.array(["b"]), Unprintable(), print],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_is_no_dictionary_gets_a_sentence(answers):
+    result = exercises.check_quiz("02", answers)
+    (verdict,) = result.verdicts
+    assert verdict.status == exercises.NOT_YET
+    assert verdict.message.startswith('Expected a letter for each question, such as {1: "b", 2: "c"}, found ')
+    assert repr(result).endswith("\n0 of 5 right.")
+
+
+def test_forms_of_the_whole_answer():
+    right = [question["right"] for question in quiz.quizzes()["02"].values()]
+    for answers in (
+        right,
+        tuple(right),
+        dict(enumerate(right, 1)),
+        {str(k): letter for k, letter in enumerate(right, 1)},
+    ):
+        result = exercises.check_quiz("02", answers)
+        assert result.right == 5 and repr(result).splitlines()[-1] == "5 of 5 right."
+    short_by_two = exercises.check_quiz("02", right[:3])
+    assert [verdict.status for verdict in short_by_two.verdicts] == [exercises.RIGHT] * 3 + [
+        exercises.NOT_ATTEMPTED
+    ] * 2
+    assert repr(exercises.check_quiz("02", ...)).endswith("\n0 of 5 right.")
+
+
+@pytest.mark.parametrize("key", [6, 0, "six", None, 1.5, (1, 2), "²"])
+def test_a_surplus_question_is_named(key):
+    result = exercises.check_quiz("02", {1: "b", key: "a"})
+    assert result.right == 1
+    assert repr(result).splitlines()[-1] == f"1 of 5 right. Expected the questions 1 to 5, found also {key!r}."
+
+
+def test_what_a_notebook_shows_says_the_same_in_both_forms():
+    result = exercises.check_quiz("02", {1: "b", 2: "<b>", 3: ..., "<i>": 1})
+    html = result._repr_html_()
+    assert "<i>" not in html and "'<b>'" not in html
+    plain = unescape(re.sub(r"<(?!b>'|i>').*?>", "", html))
+    assert plain.splitlines() == repr(result).splitlines()
+
+
+def test_an_unknown_lesson_is_named():
+    with pytest.raises(KeyError, match="no such quiz; there are 01, 02, 03, 04, 05, 06, 07, 08, ap"):
+        exercises.check_quiz("09", {})
