@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from types import SimpleNamespace
 
 import pytest
@@ -64,6 +65,9 @@ def test_no_room(only, monkeypatch):
     only("disk")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1e9))
     assert "1.0 GB free, expected 2: make room" in fail("disk", monkeypatch)
+    small = {doctor.ROOT: 9e9, tempfile.gettempdir(): 1e8}
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=small[folder]))
+    assert "0.1 GB for temporary files, expected 0.2: make room, or set TMPDIR" in fail("disk", monkeypatch)
     monkeypatch.undo()
     only("memory")
     monkeypatch.setattr(doctor.psutil, "virtual_memory", lambda: SimpleNamespace(available=1e9))

@@ -1,12 +1,16 @@
 """Maps and legend: every class in its own colour, classes kept classes, and no network taken for granted."""
 
+import os
 import time
 
+import holoviews
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import rasterio
 import xarray as xr
+from matplotlib_scalebar.scalebar import ScaleBar
+from pyproj import Geod
 
 from workshop import legend, maps, tiles
 
@@ -104,7 +108,62 @@ def test_the_tile_server_shows_legend_colours_and_the_inspector_names_classes(wi
     assert shown <= set(legend.palette().values())
 
 
+def test_the_scale_is_that_of_the_ellipsoid(window):
+    figure, ax = plt.subplots()
+    maps.draw_land_cover(ax, window)
+    (scale,) = (artist for artist in ax.artists if isinstance(artist, ScaleBar))
+    metres = Geod(ellps="WGS84").inv(-112.5, 40.85, -111.5, 40.85)[2]
+    assert scale.dx == pytest.approx(metres, rel=0.003)  # the Earth is no ball
+    plt.close(figure)
+
+
+def test_the_whole_earth_lies_below_its_maps():
+    figure, ax = plt.subplots()
+    maps.draw_earth(ax)
+    picture = ax.images[0]
+    assert tuple(picture.get_extent()) == (-180, 180, -90, 90)
+    colours = picture.get_array()
+
+    def at(lon, lat):
+        return colours[int((90 - lat) / 180 * colours.shape[0]), int((lon + 180) / 360 * colours.shape[1])]
+
+    assert at(-30, 30)[2] > at(-30, 30)[0], "the Atlantic is blue"
+    assert at(20, 22)[2] < at(20, 22)[0], "the Sahara is not"
+    plt.close(figure)
+
+
+def test_the_strip_below_a_view_names_what_occurs(window):
+    strip = maps.legend_strip(window).data
+    table = legend.table()
+    for group, part in table.groupby("group"):
+        assert (f" {group}</span>" in strip) == np.isin(window, part.index).any()
+
+
+def test_browsers_find_tiles_below_the_path_of_their_server(monkeypatch, tmp_path):
+    monkeypatch.delenv("LOCALTILESERVER_CLIENT_PREFIX", raising=False)
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("JPY_PARENT_PID", "1234")
+    monkeypatch.delenv("JUPYTERHUB_SERVICE_PREFIX", raising=False)
+    assert maps.server_path() is None, "no Jupyter server"
+    (tmp_path / "jpserver-1234.json").write_text('{"base_url": "/"}')
+    assert maps.server_path() == "/"
+    monkeypatch.setenv("JUPYTERHUB_SERVICE_PREFIX", "/user/anna/")
+    assert maps.server_path() == "/user/anna/"
+    monkeypatch.setattr(holoviews.extension, "inline", False, raising=False)
+    monkeypatch.setenv("PANEL_NOTEBOOK_RESOURCES", "auto")
+    maps.heed_server_path()
+    assert os.environ.pop("LOCALTILESERVER_CLIENT_PREFIX") == "/user/anna/localtileserver-proxy/{port}"
+    assert holoviews.extension.inline
+
+
 def test_no_street_map_where_there_is_no_network():
     begin = time.monotonic()
     assert maps.street_map(host="tiles.invalid") is None
     assert time.monotonic() - begin < 10  # not a benchmark: it must not hang
+
+
+def test_without_a_street_map_a_web_map_asks_nobody(monkeypatch):
+    monkeypatch.setattr(maps, "street_map", lambda: None)
+    assert maps.ground().url.startswith("data:image/gif")
+    monkeypatch.setattr(maps, "street_map", lambda: "OSM")
+    assert "openstreetmap" in maps.ground().url

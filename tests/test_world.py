@@ -12,7 +12,7 @@ from rasterio.transform import from_origin
 from rasterio.windows import from_bounds
 from tqdm import tqdm
 
-from workshop import cube, stores, tiles, world
+from workshop import cube, servers, stores, tiles, world
 
 CORNER = tiles.Box(-110.25, 39.75, -109.75, 40.25)  # where the four tiles meet: a chunk of each
 ROWS, COLS = slice(159_000, 161_000), slice(279_000, 281_000)
@@ -436,3 +436,23 @@ def test_the_references_of_a_tile_have_their_own_manifest(bucket):
     first = manifests() - before
     world.ingest(cube.open_repository(storage), ["40N_110W"], [2020], box=CORNER)
     assert manifests() - before - first <= first
+
+
+def test_a_server_that_goes_away_leaves_no_zeros(empty, monkeypatch):
+    """GDAL fetches the index of a tile's strips late, and reads what it does not know as class 0, without an error."""
+    server = servers.serve_folder(tiles.DATA)
+
+    class Dying:
+        def open(self, path):
+            src = rasterio.open(path)
+            server.close()
+            return src
+
+        def __getattr__(self, name):
+            return getattr(rasterio, name)
+
+    monkeypatch.setattr(world, "rasterio", Dying())
+    box = tiles.Box(west=-115.25, south=44.75, east=-115.0, north=45.0)
+    report = world.ingest(empty, ["50N_120W"], [2020], box=box, root=server.url)
+    assert report.outcome[0].startswith("TileError: 50N_120W (2020): expected to learn where the pixels of row 20000")
+    assert len(list(empty.ancestry(branch="main"))) == 2

@@ -285,6 +285,38 @@ def _validate(src: rasterio.DatasetReader, name: str, label: str, size: int) -> 
         )
 
 
+def require_strips(src: rasterio.DatasetReader, label: str, rows: tuple[int, int]) -> None:
+    """Raise an error where a tile does not say where its pixels of some rows lie; GDAL would read them as class 0.
+
+    GDAL reads the index of the strips piece by piece, when it needs it. When the server goes away in between, GDAL
+    takes the strips for ones that were never written. Call this before reading the rows: what is known then, is kept.
+
+    Parameters
+    ----------
+    src : rasterio.DatasetReader
+        The tile.
+    label : str
+        How errors call it.
+    rows : tuple of int
+        First row, and the one after the last.
+
+    Raises
+    ------
+    TileError
+        When the place or the size of a block is unknown.
+    """
+    if src.driver != "GTiff":
+        return
+    height, width = src.block_shapes[0]
+    for down in range(rows[0] // height, -(-rows[1] // height)):
+        for right in range(-(-src.width // width)):  # one, unless the tile is cut into squares
+            if not all(src.get_tag_item(f"BLOCK_{what}_{right}_{down}", "TIFF", bidx=1) for what in ("OFFSET", "SIZE")):
+                raise TileError(
+                    f"{label}: expected to learn where the pixels of row {down * height} lie, found nothing; they were "
+                    "never written, or the server stopped to answer: try again"
+                )
+
+
 def select_box(raster: xr.DataArray, box: Box) -> xr.DataArray:
     """Cut a box out of a raster by its labels: the pixels whose centres lie inside.
 

@@ -31,6 +31,7 @@ from workshop.tiles import (
     YEARS,
     Box,
     open_tile,
+    require_strips,
     tile_corner,
     tile_path,
     tile_source,
@@ -418,7 +419,9 @@ def write_tile(
     # GDAL would keep what it decoded, up to 5 % of the machine's memory; each strip is needed once
     with rasterio.Env(GDAL_CACHEMAX=16), rasterio.open(tile_path(name, year, root)) as src:
         for top in range(rows[0], rows[1], CHUNK):
-            band = src.read(1, window=Window(left, top - there[0].start, width, CHUNK))
+            first = top - there[0].start
+            require_strips(src, label, (first, first + CHUNK))
+            band = src.read(1, window=Window(left, first, width, CHUNK))
             counts, *modes = summarize(band)
             codes = np.flatnonzero(counts)
             if not known[codes].all():
