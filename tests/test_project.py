@@ -1,10 +1,17 @@
 """The project's own files agree with each other."""
 
+import json
+import os
 import re
 import tomllib
+from datetime import datetime
+from importlib.util import find_spec
+from itertools import pairwise
 
+import nbformat
 from conftest import NOTEBOOKS, ROOT, SOLUTIONS
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from tools import lock
 
@@ -46,3 +53,72 @@ def test_readme_lists_every_lesson():
     for path in NOTEBOOKS:
         assert f"notebooks/{path.name}" in readme
     assert [path.name for path in SOLUTIONS] == [path.name for path in NOTEBOOKS]
+
+
+def minutes():
+    """Return the README's minutes of each lesson: {"01": (core, exercises), ...}."""
+    rows = re.findall(r"^\| \[(\w\w).*\| (\d+) \| (\d+) \|$", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+    return {name.lower(): (int(core), int(exercises)) for name, core, exercises in rows}
+
+
+def test_minutes_of_the_lessons_are_those_of_the_readme():
+    for path in NOTEBOOKS:
+        stated = re.search(
+            r"(\d+) minutes .* (\d+) for the exercises", nbformat.read(path, as_version=4).cells[0].source
+        )
+        assert tuple(map(int, stated.groups())) == minutes()[path.stem[:2]], path.name
+
+
+def test_schedules_add_up_and_give_each_lesson_its_minutes():
+    guide = (ROOT / "docs" / "instructors.md").read_text()
+    for title, hours in (("Three hours", 3), ("A full day", 8)):
+        table = guide.split(f"## {title}\n")[1].split("\n## ")[0]
+        rows = re.findall(r"^\| (\d\d:\d\d) \| (\d+) \| (.*) \|$", table, flags=re.MULTILINE)
+        begins = [datetime.strptime(row[0], "%H:%M") for row in rows]
+        for (begin, row), (end, _) in pairwise(zip(begins, rows, strict=True)):
+            assert (end - begin).seconds == 60 * int(row[1]), row
+        assert (begins[-1] - begins[0]).seconds == 3600 * hours
+        for _, spent, what in rows:
+            if core := re.match(r"(?:Lesson )?(\w\w)\w*, core", what):
+                assert int(spent) == minutes()[core[1].lower()][0], what
+            elif lesson := re.match(r"Lesson (\d\d), exercises", what):
+                assert int(spent) == minutes()[lesson[1]][1], what
+
+
+def test_checkpoints_are_on_the_screen_and_fill_the_core_path():
+    guide = (ROOT / "docs" / "instructors.md").read_text().split("## Checkpoints\n")[1].split("\n## ")[0]
+    parts = re.split(r"### (?:Lesson )?(\w+)\n", guide)[1:]
+    assert len(parts) == 2 * len(NOTEBOOKS)
+    for path, name, part in zip(NOTEBOOKS, parts[::2], parts[1::2], strict=True):
+        assert path.stem.startswith(name.lower())
+        rows = re.findall(r"^\| (\d+) \| (\d+) \| (.*) \| (.*) \|$", part, flags=re.MULTILINE)
+        assert sum(int(row[1]) for row in rows) == minutes()[path.stem[:2]][0], name
+        shown = ""
+        for cell in nbformat.read(path, as_version=4).cells:
+            if cell.cell_type == "code":
+                for output in cell.outputs:
+                    shown += output.get("text", "") + output.get("data", {}).get("text/plain", "") + "\n"
+            elif heading := re.search(r"^## (\d+) ", cell.source, flags=re.MULTILINE):
+                shown += f"\n## {heading[1]}\n"
+        for section, _, _, screen in rows:
+            here = shown.split(f"\n## {section}\n")[1].split("\n## ")[0]
+            for text in re.findall(r"`(.+?)`", screen):
+                assert text in here, f"{path.stem}, section {section}: {text}"
+
+
+def test_a_dev_container_does_what_the_readme_says():
+    container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
+    assert container["postCreateCommand"] == "make setup"
+    python = container["image"].split(":")[1]
+    requires = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    assert SpecifierSet(requires).contains(python)
+
+
+def test_binder_finds_the_environment_and_prepares_the_sample_world():
+    # Binder looks into these folders first, and then nowhere else
+    assert not (ROOT / "binder").exists() and not (ROOT / ".binder").exists()
+    pip = re.findall(r'^      - "(.*)"$', lock.ENVIRONMENT.read_text(), flags=re.MULTILINE)
+    assert pip[-1] == "--editable ."
+    assert os.access(ROOT / "postBuild", os.X_OK)
+    module = re.search(r"python -m ([\w.]+)", (ROOT / "postBuild").read_text())[1]
+    assert find_spec(module) is not None

@@ -6,6 +6,7 @@ What only a live kernel can show (widgets, interactive plots) is left out; its t
 import os
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import nbformat
@@ -67,5 +68,6 @@ if __name__ == "__main__":
     # nbclient kills its kernels, which leaves their scratch folders behind
     with tempfile.TemporaryDirectory() as os.environ["TMPDIR"]:
         for path in paths:
+            begin = time.perf_counter()
             render(path)
-            print(path.resolve().relative_to(ROOT))
+            print(f"{path.resolve().relative_to(ROOT)}  {time.perf_counter() - begin:.0f} s", flush=True)
