@@ -209,6 +209,7 @@ def look_at_web_map(page):
     page.wait(tiles)
     seen(page, frame)
     assert {(status, kind) for status, kind, _ in tiles()} == {(200, "image/png")}
+    assert cell.find_elements(By.CSS_SELECTOR, ".leaflet-control-scale-line")
     page.keep("map")
     if divider := cell.find_elements(By.CSS_SELECTOR, "input.leaflet-sbs-range"):
         assert share(frame.screenshot_as_png, ["#111133"]) > 0.01, "the stripes of the defect"
