@@ -8,7 +8,8 @@
 # Another Python: `make test PYTHON_VERSION=3.13` makes a new environment with it.
 PYTHON_VERSION ?= >=3.12,<3.14
 LAB_FLAGS ?=
-PYTEST_FLAGS ?=
+# much of the suite waits for kernels and browsers, and CI's machines have the memory for a third worker
+PYTEST_FLAGS ?= $(if $(CI),-n 3)
 
 UV := $(shell command -v uv || echo .uv/bin/uv)
 OWN_UV := $(filter .uv/bin/uv,$(UV))

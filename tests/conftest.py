@@ -52,10 +52,11 @@ def pytest_unconfigure(config):
 
 
 class KeepNotebooksWhole(LoadScopeScheduling):
-    """Give all cells of a notebook to one worker, because they share a kernel; spread everything else."""
+    """Give all cells of a notebook to one worker, because they share a kernel, and so the site; spread all else."""
 
     def _split_scope(self, nodeid):
-        return nodeid.split("::")[0] if ".ipynb::" in nodeid else nodeid
+        file = nodeid.split("::")[0]
+        return file if file.endswith((".ipynb", "test_site.py")) else nodeid
 
 
 def pytest_xdist_make_scheduler(config, log):
