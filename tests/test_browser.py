@@ -211,6 +211,12 @@ def look_at_web_map(page):
     assert {(status, kind) for status, kind, _ in tiles()} == {(200, "image/png")}
     assert cell.find_elements(By.CSS_SELECTOR, ".leaflet-control-scale-line")
     page.keep("map")
+    if "add_inspector_gui" in page.cells[page.cell_with("leafmap.Map(")].source:
+        cell.find_element(By.CSS_SELECTOR, ".leaflet-top.leaflet-right button").click()
+        lake = frame.size["width"] // -6
+        ActionChains(page.driver).move_to_element_with_offset(frame, lake, 0).click().perform()
+        page.wait(lambda: "207 (Open surface water" in cell.text)
+        page.keep("map-inspected")
     if divider := cell.find_elements(By.CSS_SELECTOR, "input.leaflet-sbs-range"):
         assert share(frame.screenshot_as_png, ["#111133"]) > 0.01, "the stripes of the defect"
         to_the_left = 30 - frame.size["width"] // 2
