@@ -271,11 +271,36 @@ def look_at_checks(page):
     page.keep("check")
 
 
+def answer(page, name, source):
+    """Write an answer into an exercise, run it and its check, and return the check's element."""
+    cell, check = (
+        next(i for i, c in enumerate(page.cells) if f"{kind}-{name}" in c.metadata.get("tags", []))
+        for kind in ("exercise", "check")
+    )
+    page.js(f"{PANEL} panel.content.widgets[arguments[0]].model.sharedModel.setSource(arguments[1])", cell, source)
+    for index in (cell, check):
+        page.show(index).click()
+        page.choose("Run", "runmenu:run")
+    return page.show(check)
+
+
+def look_at_answers(page):
+    """A wrong answer shows its mark and a hint, a right one its mark."""
+    shown = answer(page, "02-2", "built_up_percent = 50")
+    page.wait(lambda: "✗ 02-2: not right yet" in shown.text)
+    page.keep("check-wrong")
+    shown = answer(page, "02-2", "built_up_percent = (lulc == 250).mean().item() * 100")
+    page.wait(lambda: "✓ 02-2: right" in shown.text)
+    page.keep("check-right")
+
+
 def look_at_all(page):
     for text, look in (("leafmap.Map(", look_at_web_map), (".hvplot.image(", look_at_plot)):
         if page.cell_with(text) is not None:
             look(page)
     look_at_checks(page)
+    if page.path.stem == "02-single-tile":
+        look_at_answers(page)
 
 
 @pytest.fixture
