@@ -25,7 +25,8 @@ unexport PYTHONDONTWRITEBYTECODE VIRTUAL_ENV CONDA_PREFIX PYTHONPATH
 .PHONY: lab test render lock lint bench doctor site clean setup browser
 
 lab: setup
-	$(RUN) -m jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks $(ROOT_FLAG) $(LAB_FLAGS)
+	$(RUN) -m jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks \
+		--LabApp.workspaces_dir=.venv/lab-workspaces $(ROOT_FLAG) $(LAB_FLAGS)
 
 # CI always looks at the lessons in a browser, elsewhere `make test` does so where there is one.
 test: setup $(if $(CI),browser)
@@ -61,10 +62,11 @@ browser:
 	fi
 
 $(ENVIRONMENT): requirements.lock pyproject.toml | $(OWN_UV)
+	@echo "Installing the packages into .venv: about 1.8 GB, a minute or two"
 	"$(UV)" venv --quiet --clear --python "$(PYTHON_VERSION)" .venv
 	"$(UV)" pip sync --quiet --python $(RUN) --require-hashes requirements.lock
 	"$(UV)" pip install --quiet --python $(RUN) --no-deps --editable .
-	$(RUN) -m jupyter labextension disable --level=sys_prefix @jupyterlab/apputils-extension:announcements
+	$(RUN) -m jupyter labextension disable --level=sys_prefix @jupyterlab/apputils-extension:announcements >/dev/null 2>&1
 	touch $@
 
 .uv/bin/uv:

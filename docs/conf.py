@@ -30,6 +30,7 @@ nb_ipywidgets_js = {}  # they would come from another host
 myst_enable_extensions = ["linkify"]
 myst_linkify_fuzzy_links = False  # `tiles.py` is no address
 myst_heading_anchors = 3
+myst_heading_slug_func = "tools.pages.slug"
 smartquotes = False
 
 html_theme = "sphinx_book_theme"

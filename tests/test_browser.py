@@ -6,6 +6,7 @@ What was seen is kept as pictures in ``tests/screenshots/``.
 import io
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -38,7 +39,7 @@ class Lab:
     """A JupyterLab on 127.0.0.1 over a copy of the notebooks, which a run would otherwise change."""
 
     def __init__(self, folder, base_url="/"):
-        for name in ("notebooks", "solutions"):
+        for name in ("notebooks", "solutions", "docs"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
@@ -48,6 +49,7 @@ class Lab:
         command = [sys.executable, "-m", "jupyter", "lab", f"--ServerApp.root_dir={folder}", "--no-browser"]
         command += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}"]
         command += [f"--ServerApp.base_url={base_url}", "--LabApp.expose_app_in_browser=True"]
+        command.append(f"--LabApp.workspaces_dir={folder / 'workspaces'}")
         if hasattr(os, "geteuid") and os.geteuid() == 0:
             command.append("--allow-root")
         self._log = (folder / "lab.log").open("w")
@@ -294,6 +296,20 @@ def look_at_answers(page):
     page.keep("check-right")
 
 
+def look_at_the_glossary(page):
+    """A link to the glossary opens it at the term."""
+    link = re.compile(r"\]\(\.\./docs/glossary\.md#([^)]+)\)")
+    index, term = next((i, link.search(c.source)[1]) for i, c in enumerate(page.cells) if link.search(c.source))
+    page.show(index).find_element(By.CSS_SELECTOR, "a[href*='glossary']").click()
+    in_view = """
+        const heading = document.querySelector(`[data-jupyter-id="${arguments[0]}"]`);
+        const top = heading?.getBoundingClientRect().top;
+        return top > 0 && top < innerHeight;
+    """
+    page.wait(lambda: page.js(in_view, term))
+    page.keep("glossary")
+
+
 def look_at_all(page):
     for text, look in (("leafmap.Map(", look_at_web_map), (".hvplot.image(", look_at_plot)):
         if page.cell_with(text) is not None:
@@ -301,6 +317,7 @@ def look_at_all(page):
     look_at_checks(page)
     if page.path.stem == "02-single-tile":
         look_at_answers(page)
+        look_at_the_glossary(page)
 
 
 @pytest.fixture

@@ -76,7 +76,7 @@ WRONG = {
         ("decoded_per_wanted = 512 / 40_000", "Upside down"),
         ("decoded_per_wanted = 512 * 40_000", "This counts pixels"),
         ("decoded_per_wanted = 100", "is not it"),
-        ("decoded_per_wanted = '78.125'", "leave the quotes away"),
+        ("decoded_per_wanted = '78.125'", "leave out the quotes"),
     ],
     "01-3": [
         ("chunk_key = 'c/6/2'", "axes are exchanged"),
@@ -158,7 +158,7 @@ WRONG = {
         ("gigabytes = 29.8", "This is GiB"),
         ("gigabytes = 32e9", "This is bytes"),
         ("gigabytes = 12", "is not it"),
-        ("gigabytes = '32 GB'", "leave the quotes away"),
+        ("gigabytes = '32 GB'", "leave out the quotes"),
     ],
     "03-2": [
         ("first_year = 3", "position on the year axis"),
@@ -419,7 +419,7 @@ WRONG = {
         ("position = 8192 + ((1000 * 25 + 10) * 53 + 20) * 8", "Not in the array, which has the bytes 8,192 to"),
         ("position = 0", "Not in the array"),
         ("position = 2659292.5", "between two bytes"),
-        ("position = '2659292'", "leave the quotes away"),
+        ("position = '2659292'", "leave out the quotes"),
     ],
     "06-2": [
         ("groups = session", "Expected the repository, found Session"),
@@ -527,7 +527,7 @@ WRONG = {
         ("place = (200_000, 480_000)", "The row counts from the south"),
         ("place = (400_000, 480_000)", "the row is not 400,000"),
         ("place = 360_000", "Expected two whole numbers"),
-        ("place = (360_000, '480_000')", "leave the quotes away"),
+        ("place = (360_000, '480_000')", "leave out the quotes"),
     ],
     "07-2": [
         ("missing = {(2005, '40N_110W')}", "1 found, and they are right; there are more"),
@@ -583,7 +583,7 @@ WRONG = {
             "cropland = float(km2.sel(zone='Utah', year=2015, group='Cropland'))",
             "the watershed Salt Wash, the year 2015",
         ),
-        ("cropland = '2846'", "leave the quotes away"),
+        ("cropland = '2846'", "leave out the quotes"),
         ("cropland = km2", "Expected a number of km²"),
     ],
     "08-2": [
@@ -602,7 +602,7 @@ WRONG = {
             "That is the year 2000",
         ),
         ("share = 50", "Not 50.000 %"),
-        ("share = 'three'", "leave the quotes away"),
+        ("share = 'three'", "leave out the quotes"),
         ("share = None", "Expected a number, in percent"),
     ],
     "08-3": [

@@ -12,8 +12,8 @@ LINK = re.compile(r"\[([^\]]+)\]\(\.\./docs/glossary\.md#([^)]+)\)")
 
 
 def slug(heading):
-    """Return the anchor that GitHub gives a heading."""
-    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+    """Return the anchor that JupyterLab gives a heading; GitHub and the site find it, too."""
+    return heading.replace(" ", "-")
 
 
 def words(text):

@@ -209,7 +209,7 @@ def test_an_odd_answer_gets_a_sentence(answer, found):
 
 @pytest.mark.parametrize(
     "answers",
-    [None, 5, "bdcad", {"b"}, np.array(["b"]), Unprintable(), print],
+    [None, 5, "bdca", {"b"}, np.array(["b"]), Unprintable(), print],
     ids=lambda value: type(value).__name__,
 )
 def test_what_is_no_dictionary_gets_a_sentence(answers):
@@ -255,3 +255,9 @@ def test_what_a_notebook_shows_says_the_same_in_both_forms():
 def test_an_unknown_lesson_is_named():
     with pytest.raises(KeyError, match="no such quiz; there are 01, 02, 03, 04, 05, 06, 07, 08, ap"):
         exercises.check_quiz("09", {})
+
+
+def test_a_text_of_as_many_letters_is_taken_in_order():
+    right = "".join(question["right"] for question in quiz.quizzes()["05"].values())
+    assert exercises.check_quiz("05", right).right == len(right)
+    assert exercises.check_quiz("05", right.upper()).right == len(right)

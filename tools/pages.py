@@ -48,6 +48,11 @@ def read(text: str) -> NotebookNode:
     return notebook
 
 
+def slug(heading: str) -> str:
+    """Return a heading's anchor as JupyterLab has it, so that a link is good there, here, and on GitHub."""
+    return heading.replace(" ", "-")
+
+
 def adapt_outputs(cell: NotebookNode) -> None:
     """Make a cell's outputs fit for a page: pictures with their alternative texts, tables that scroll, live views."""
     for output in cell.outputs:

@@ -60,7 +60,7 @@ def _position(answer: int) -> str:
 @exercise(
     "06-2",
     expects="the repository",
-    hint="open_virtual(file).vz.to_icechunk(session.store, group='2013'), and so on for the others; then commit.",
+    hint="to_icechunk takes a group: write each of the years into a group of its own in one session, then commit.",
 )
 def _groups(repo: icechunk.Repository) -> str:
     if not isinstance(repo, icechunk.Repository):

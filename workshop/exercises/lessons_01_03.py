@@ -104,12 +104,12 @@ CITY = Box(west=-112.0, south=40.65, east=-111.8, north=40.85)
     hint="sel takes labels: slice(west, east) for x, and for y the labels in the order in which they lie in the array.",
 )
 def _city_box(answer: xr.DataArray) -> str:
+    if isinstance(answer, xr.DataArray) and answer.sizes.get("y") == 0:
+        raise NotRightError("No rows: y runs from north to south, so the slice must start at the northern latitude.")
     answer = as_class_codes(answer, "the city's box")
     expected = read_box(2000, CITY)
     if answer.dims == ("x", "y"):
         raise NotRightError("The axes are exchanged: expected dimensions (y, x).")
-    if answer.sizes.get("y") == 0:
-        raise NotRightError("No rows: y runs from north to south, so the slice must start at the northern latitude.")
     if answer.size == 0:
         raise NotRightError("No pixels: check that x runs from west to east.")
     check_sides(answer, CITY)
@@ -139,6 +139,8 @@ def _built_up_percent(answer: float) -> str:
         raise NotRightError("This is cropland (244); built-up land is 250.")
     if is_close(answer, 100 * built / (window > 0).sum(), 1e-3):
         raise NotRightError("The denominator leaves out class 0: it is true desert here, not missing data.")
+    if 0.005 < abs(float(answer) - right) <= 0.06:
+        raise NotRightError(f"{float(answer):.4g} % is nearly it: give two decimals at least, or do not round at all.")
     if not abs(float(answer) - right) <= 0.005:
         raise NotRightError(
             f"{float(answer):.4g} % is not it: count the pixels equal to 250, divide by all pixels, times 100."
@@ -149,7 +151,7 @@ def _built_up_percent(answer: float) -> str:
 @exercise(
     "02-3",
     expects="a DataArray (y, x) opened from the Zarr store",
-    hint="Clear the attributes before you write; then open, and compare data type and values with what you wrote.",
+    hint="Clear the attributes, name chunks and grid_mapping in the encoding, and open with decode_coords='all'.",
 )
 def _round_trip(answer: xr.DataArray) -> str:
     if not isinstance(answer, xr.DataArray):

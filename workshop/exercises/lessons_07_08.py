@@ -28,7 +28,7 @@ from workshop.tiles import DATA, RESOLUTION, YEARS, Box, tile_path
 )
 def _place(answer: tuple[int, int]) -> str:
     if any(isinstance(part, str) for part in answer):
-        raise NotRightError("Expected numbers, found text: leave the quotes away.")
+        raise NotRightError("Expected numbers, found text: leave out the quotes.")
     row, col = (float(part) for part in answer)
     right = (360_000, 480_000)  # 90 and 120 degrees from (80 N, 180 W), 4000 pixels each
     if (row, col) == right:

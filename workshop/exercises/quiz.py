@@ -97,8 +97,8 @@ def check_quiz(lesson: str, answers: Any) -> QuizResult:
     lesson : str
         The lesson, such as ``"04"``; the appendix is ``"ap"``, as in the names of the exercises.
     answers
-        A letter for each question, such as ``{1: "b", 2: "c"}``; ``...`` means not attempted. A list or a tuple of
-        letters is taken in the order of the questions.
+        A letter for each question, such as ``{1: "b", 2: "c"}``; ``...`` means not attempted. A list, a tuple or a
+        text of as many letters is taken in the order of the questions.
 
     Returns
     -------
@@ -114,6 +114,8 @@ def check_quiz(lesson: str, answers: Any) -> QuizResult:
     questions = quizzes()[lesson]
     if answers is ...:
         answers = {}
+    if isinstance(answers, str) and len(answers) == len(questions):
+        answers = list(answers)
     if isinstance(answers, list | tuple):
         answers = dict(enumerate(answers, start=1))
     if not isinstance(answers, Mapping):

@@ -96,7 +96,7 @@ def check(name: str, *answer: Any) -> Verdict:
     if any(part is ... for part in answer):
         return Verdict(name, NOT_ATTEMPTED, "Replace the ... above, run that cell, then this one.")
     if "number" in found.expects and any(isinstance(part, str | bytes) for part in answer):
-        return Verdict(name, NOT_YET, f"Expected {found.expects}, found text: leave the quotes away.")
+        return Verdict(name, NOT_YET, f"Expected {found.expects}, found text: leave out the quotes.")
     try:
         return Verdict(name, RIGHT, found.check(*answer))
     except NotRightError as hint:
