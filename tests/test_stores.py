@@ -237,6 +237,7 @@ def test_the_bucket_stops_with_its_kernel_and_survives_an_interrupt(end):
     code = """
         import os, signal, time, sys
         from workshop import stores
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let what runs in the background ignore it
         bucket = stores.open_bucket()
         print(bucket.endpoint_url, flush=True)
         try:
