@@ -117,11 +117,13 @@ class Page:
         self.choose("Edit", "editmenu:clear-all")
         self.choose("Run", "runmenu:run-all")
 
-        def done():
-            state = self.state()
-            return state["errors"] or (state["kernel"] == "idle" and all(state["counts"]))
-
-        self.wait(done, seconds)
+        # asked often, so without the outputs; Run All ends at an error, with the kernel idle
+        done = f"""{PANEL}
+            const code = Array.from(panel.content.model.cells).filter(cell => cell.type === 'code');
+            const failed = code.some(c => c.outputs.length && c.outputs.get(c.outputs.length - 1).type === 'error');
+            const ran = code.every(cell => cell.executionCount);
+            return failed || (ran && panel.sessionContext.session?.kernel?.status === 'idle');"""
+        self.wait(lambda: self.js(done), seconds)
         return self.state()
 
     def cell_with(self, text):
