@@ -17,9 +17,12 @@ import sys
 if sys.platform == "win32":
     import psutil
     peak = psutil.Process().memory_info().peak_wset
+elif sys.platform == "linux":  # where getrusage begins with the memory of the process that started the kernel
+    with open("/proc/self/status") as status:
+        peak = int(status.read().split("VmHWM:")[1].split()[0]) * 1024
 else:
     import resource
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 peak
 """
 
