@@ -26,7 +26,7 @@ KILLS = 50
 # Icechunk's threads do not survive a fork, so the process that is forked must not have imported it.
 PROCESSES = multiprocessing.get_context("forkserver" if hasattr(socket, "AF_UNIX") else "spawn")
 if PROCESSES.get_start_method() == "forkserver":
-    PROCESSES.set_forkserver_preload(["workshop.tiles", "workshop.servers", "zarr", "obstore"])
+    PROCESSES.set_forkserver_preload(["pytest", "workshop.tiles", "workshop.servers", "xarray", "zarr", "obstore", "boto3"])
 
 
 def layer(year, box=BOX):

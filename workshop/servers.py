@@ -141,9 +141,9 @@ def _folder_app(folder: str) -> Callable:
 
 
 def _s3_app() -> Callable:
-    from moto.server import DomainDispatcherApplication, create_backend_app
+    from moto.server import create_backend_app
 
-    return DomainDispatcherApplication(create_backend_app)
+    return create_backend_app("s3")
 
 
 def _counted(app: Callable) -> Callable:
