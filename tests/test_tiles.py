@@ -368,7 +368,7 @@ def test_a_real_glad_tile_through_open_subset_and_zarr(glad_tile, tmp_path):
 
 
 def test_gdal_keeps_little_of_what_it_decoded():
-    """By default 5 % of the host's memory, so that a container with less dies (MB: 800 decoded, 128 may stay)."""
+    """By default 5 % of the memory, so that lessons need more on larger machines (MB: 800 decoded, 128 may stay)."""
     code = """
         import psutil, rasterio
         from workshop import tiles

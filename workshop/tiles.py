@@ -30,8 +30,8 @@ ROOT_SETTING = "GLAD_TILES"
 # The public root of GLAD GLCLUC2020 v2: https://glad.umd.edu/dataset/GLCLUC2020
 GLAD_URL = "https://storage.googleapis.com/earthenginepartners-hansen/GLCLU2000-2020/v2"
 TIMEOUT_SECONDS = 5
-# GDAL would keep up to 5 % of the host's memory in decoded strips, on a large server more than a learner's share of
-# it. 128 MB are 3,200 strips of a tile. Whoever sets it otherwise is heeded.
+# GDAL would keep decoded strips in up to 5 % of the memory that a machine or container has, and what a lesson needs
+# would depend on it. 128 MB are 3,200 strips of a tile. Whoever sets it otherwise is heeded.
 os.environ.setdefault("GDAL_CACHEMAX", "128")
 
 
