@@ -12,6 +12,7 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chr
 DRIVER = shutil.which("chromedriver") or shutil.which("chromedriver", path=os.environ.get("CHROMEWEBDRIVER", ""))
 SCREENSHOTS = ROOT / "tests" / "screenshots"
 LAPTOP = (1366, 768)
+PATIENCE = 120  # seconds that a page may take for what it does by itself, on a busy machine
 
 needs_browser = pytest.mark.skipif(
     not DRIVER and not os.environ.get("CI"),
@@ -39,7 +40,7 @@ def make_driver(folder, size=LAPTOP):
         options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    driver.set_script_timeout(30)
+    driver.set_script_timeout(PATIENCE)
     return driver
 
 

@@ -18,7 +18,7 @@ import urllib.request
 import nbformat
 import numpy as np
 import pytest
-from browser import DRIVER, SCREENSHOTS, make_driver, needs_browser, severe
+from browser import DRIVER, PATIENCE, SCREENSHOTS, make_driver, needs_browser, severe
 from conftest import NOTEBOOKS, ROOT
 from matplotlib.image import imread
 from selenium.webdriver.common.action_chains import ActionChains
@@ -32,7 +32,6 @@ from workshop import legend
 pytestmark = needs_browser
 BEHIND_A_PATH = {"02-single-tile"}  # as on JupyterHub and Binder; lesson 03 has the same kinds of views at the root
 PANEL_CDN = "https://cdn.holoviz.org/panel/"
-PATIENCE = 30  # seconds for what a page does by itself
 
 
 class Lab:
@@ -82,8 +81,8 @@ class Page:
         self.cells = nbformat.read(path, as_version=4).cells
         self.responses = []  # (status, type, address) of all that the browser got
         driver.get(f"{lab.url}lab/tree/{path.parent.name}/{path.name}?reset&{lab.query}")
-        self.wait(lambda: self.js(f"if (!window.jupyterapp) return; {PANEL} return panel?.sessionContext?.isReady"), 90)
-        self.wait(lambda: self.state()["kernel"] == "idle", 60)
+        self.wait(lambda: self.js(f"if (!window.jupyterapp) return; {PANEL} return panel?.sessionContext?.isReady"))
+        self.wait(lambda: self.state()["kernel"] == "idle")
 
     def wait(self, condition, seconds=PATIENCE):
         return WebDriverWait(self.driver, seconds, poll_frequency=0.3).until(lambda _: condition())
@@ -120,9 +119,9 @@ class Page:
         # asked often, so without the outputs; Run All ends at an error, with the kernel idle
         done = f"""{PANEL}
             const code = Array.from(panel.content.model.cells).filter(cell => cell.type === 'code');
-            const failed = code.some(c => c.outputs.length && c.outputs.get(c.outputs.length - 1).type === 'error');
+            const types = code.flatMap(cell => Array.from(cell.outputs, (_, i) => cell.outputs.get(i).type));
             const ran = code.every(cell => cell.executionCount);
-            return failed || (ran && panel.sessionContext.session?.kernel?.status === 'idle');"""
+            return types.includes('error') || (ran && panel.sessionContext.session?.kernel?.status === 'idle');"""
         self.wait(lambda: self.js(done), seconds)
         return self.state()
 
@@ -335,7 +334,7 @@ def test_a_lesson_in_the_browser(tmp_path, driver, path):
     lab = Lab(tmp_path, server_path)
     try:
         page = Page(driver, lab, path)
-        state = page.run_all(240)
+        state = page.run_all(600)
         page.keep("ran")
         assert not state["errors"]
         assert not state["stderr"]

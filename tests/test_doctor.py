@@ -16,7 +16,7 @@ FACTS = ("Python", "packages", "disk", "memory", "ports", "S3 API on this machin
 
 
 def test_this_machine_is_ready():
-    done = subprocess.run([sys.executable, "-m", "workshop.doctor"], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-m", "workshop.doctor"], capture_output=True, text=True, timeout=300)
     lines = done.stdout.splitlines()
     assert [re.match(r"(PASS|note)  (.+?): .", line)[2] for line in lines[:-1]] == list(doctor.CHECKS), done.stdout
     # the suite is cut off from the network, which is fine

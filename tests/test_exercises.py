@@ -726,7 +726,7 @@ def test_exercises_in_their_lesson(path, monkeypatch):
 
     cells.append(new_code_cell(PEAK_MEMORY))
     lesson.cells = cells
-    client = NotebookClient(lesson, timeout=120, kernel_name="python3", resources={"metadata": {"path": path.parent}})
+    client = NotebookClient(lesson, timeout=300, kernel_name="python3", resources={"metadata": {"path": path.parent}})
     with servers.serve_folder(tiles.DATA) as server:
         monkeypatch.setenv("GLAD_TILES", server.url)
         client.execute()

@@ -226,7 +226,7 @@ def test_a_kill_loses_no_year_that_was_committed(bucket, empty, request):
         started = context.Event()
         writer = context.Process(target=ingest_until_killed, args=(bucket, path, started))
         writer.start()
-        assert started.wait(60)
+        assert started.wait(300)
         writer.join(wait)
         kills += writer.exitcode is None
         writer.kill()
