@@ -8,8 +8,6 @@
 # Another Python: `make test PYTHON_VERSION=3.13` makes a new environment with it.
 PYTHON_VERSION ?= >=3.12,<3.14
 LAB_FLAGS ?=
-# much of the suite waits for kernels and browsers, and CI's machines have the memory for a third worker
-PYTEST_FLAGS ?= $(if $(CI),-n 3)
 
 UV := $(shell command -v uv || echo .uv/bin/uv)
 OWN_UV := $(filter .uv/bin/uv,$(UV))
@@ -30,7 +28,7 @@ lab: setup
 
 # CI always looks at the lessons in a browser, elsewhere `make test` does so where there is one.
 test: setup $(if $(CI),browser)
-	$(RUN) tests/offline.py $(RUN) -m pytest $(PYTEST_FLAGS)
+	$(RUN) tests/offline.py $(RUN) -m pytest
 
 render: setup
 	$(RUN) tools/render.py

@@ -14,6 +14,7 @@ from xdist.scheduler import LoadScopeScheduling
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
 SOLUTIONS = sorted(ROOT.glob("solutions/*.ipynb"))
+MEMORY_LIMIT = 2e9  # bytes, for a kernel that runs a lesson
 
 
 def pytest_configure(config):

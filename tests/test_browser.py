@@ -14,12 +14,14 @@ import subprocess
 import sys
 import time
 import urllib.request
+from pathlib import Path
 
 import nbformat
 import numpy as np
+import psutil
 import pytest
 from browser import DRIVER, PATIENCE, SCREENSHOTS, make_driver, needs_browser, severe
-from conftest import NOTEBOOKS, ROOT
+from conftest import MEMORY_LIMIT, NOTEBOOKS, ROOT
 from matplotlib.image import imread
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
@@ -36,6 +38,22 @@ PANEL_CDN = "https://cdn.holoviz.org/panel/"
 
 class Lab:
     """A JupyterLab on 127.0.0.1 over a copy of the notebooks, which a run would otherwise change."""
+
+    def ask(self, path, method="GET"):
+        """Return the answer of Jupyter's own API."""
+        request = urllib.request.Request(f"{self.url}api/{path}?{self.query}", method=method)
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            return json.loads(answer.read() or "null")
+
+    def kernel_memory(self):
+        """Return the most memory in bytes that the one kernel has had so far, where the system tells."""
+        (kernel,) = (p for p in psutil.Process(self._process.pid).children() if "ipykernel_launcher" in p.cmdline())
+        status = Path(f"/proc/{kernel.pid}/status")
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024 if status.exists() else 0
+
+    def stop_kernels(self):
+        for kernel in self.ask("kernels"):
+            self.ask(f"kernels/{kernel['id']}", "DELETE")
 
     def __init__(self, folder, base_url="/"):
         for name in ("notebooks", "solutions", "docs"):
@@ -55,7 +73,7 @@ class Lab:
         self._process = subprocess.Popen(command, cwd=folder, stdout=self._log, stderr=subprocess.STDOUT)
         for _ in range(120):
             try:
-                urllib.request.urlopen(f"{self.url}api/status?{self.query}", timeout=5).close()
+                self.ask("status")
                 return
             except OSError:
                 time.sleep(0.5)
@@ -321,17 +339,47 @@ def look_at_all(page):
         look_at_the_glossary(page)
 
 
-@pytest.fixture
-def driver(tmp_path):
-    driver = make_driver(tmp_path)
+# One of each for all lessons that a worker of the test run looks at: they take ten seconds to start.
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    driver = make_driver(tmp_path_factory.mktemp("browser"))
     yield driver
     driver.quit()
 
 
+@pytest.fixture(scope="session")
+def labs(tmp_path_factory):
+    """Return JupyterLabs by the path below which they answer, each started when it is first asked for."""
+
+    class Labs(dict):
+        def __missing__(self, path):
+            self[path] = Lab(tmp_path_factory.mktemp("lab"), path)
+            return self[path]
+
+    labs = Labs()
+    yield labs
+    for lab in labs.values():
+        lab.close()
+
+
+@pytest.fixture
+def driver(browser):
+    """Return the browser with a new tab, and nothing noted of what was before."""
+    before = browser.current_window_handle
+    browser.switch_to.new_window("tab")
+    for kind in ("browser", "performance"):
+        browser.get_log(kind)
+    yield browser
+    browser.close()
+    browser.switch_to.window(before)
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_lesson_in_the_browser(tmp_path, driver, path):
+def test_a_lesson_in_the_browser(labs, driver, path):
     server_path = "/user/anna/" if path.stem in BEHIND_A_PATH else "/"
-    lab = Lab(tmp_path, server_path)
+    lab = labs[server_path]
     try:
         page = Page(driver, lab, path)
         state = page.run_all(600)
@@ -339,6 +387,7 @@ def test_a_lesson_in_the_browser(tmp_path, driver, path):
         assert not state["errors"]
         assert not state["stderr"]
         look_at_all(page)
+        assert lab.kernel_memory() < MEMORY_LIMIT
         # nothing was asked of the root of the address, nor of elsewhere, and nothing failed
         addresses = [address for _, _, address in page.traffic() if address.startswith("http")]
         assert [address for address in addresses if not address.startswith(lab.url)] == []
@@ -348,7 +397,7 @@ def test_a_lesson_in_the_browser(tmp_path, driver, path):
             errors = [error for error in errors if not (error.startswith(PANEL_CDN) and ".css" in error)]
         assert errors == []
     finally:
-        lab.close()
+        lab.stop_kernels()
 
 
 def test_there_is_a_browser():

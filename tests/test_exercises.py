@@ -1,16 +1,16 @@
-"""The exercises: untouched, with wrong answers on purpose, and solved; each inside its own lesson."""
+"""The exercises: untouched, with wrong answers on purpose, and solved; each inside its own lesson's core path."""
+
+import re
 
 import nbformat
 import numpy as np
 import pytest
 import xarray as xr
-from conftest import NOTEBOOKS, ROOT
+from conftest import MEMORY_LIMIT, NOTEBOOKS, ROOT
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell
 
 from workshop import exercises, servers, tiles
-
-MEMORY_LIMIT = 2e9  # bytes, for a kernel that runs a lesson
 
 PEAK_MEMORY = """
 import sys
@@ -692,13 +692,32 @@ def test_an_unknown_exercise_is_named():
         exercises.check("99-9", 1)
 
 
+def core(cells):
+    """Return the code cells of the core path: without sections marked *Deeper*, and without live views.
+
+    That these can be skipped is promised in each lesson; whole lessons run in ``nbval`` and in the browser.
+    """
+    kept, deeper = [], None  # the level of the heading of a section to skip
+    for cell in cells:
+        if cell.cell_type == "code":
+            if deeper is None and not re.search(r"leafmap\.Map\(|\.hvplot\.", cell.source):
+                kept.append(cell)
+            continue
+        for marks, title in re.findall(r"^(##+) (.*)$", cell.source, flags=re.MULTILINE):
+            if deeper is not None and len(marks) <= deeper:
+                deeper = None
+            if "Deeper" in title:
+                deeper = len(marks)
+    return kept
+
+
 def verdict(cell):
     return next(o["data"]["text/plain"] for o in cell.outputs if "data" in o)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_exercises_in_their_lesson(path, monkeypatch):
-    """Run a lesson with each exercise untouched, then wrong in many ways, then solved; on tiles behind a URL.
+    """Run a lesson's core with each exercise untouched, then wrong in many ways, then solved; on tiles behind a URL.
 
     That is one setting, as for the real tiles: the same cells, the same assertions, over HTTP.
     """
@@ -712,10 +731,8 @@ def test_exercises_in_their_lesson(path, monkeypatch):
         cells.append(new_code_cell(check.source))
         expected.append((cells[-1], source, part))
 
-    for cell in lesson.cells:
+    for cell in core(lesson.cells):
         name = next((n for n, check in checks.items() if check is cell), None)
-        if cell.cell_type != "code":
-            continue
         if name is None:
             cells.append(cell)
             continue
@@ -724,6 +741,7 @@ def test_exercises_in_their_lesson(path, monkeypatch):
             attempt(cell, source, part)
         attempt(cell, answers[name].source, f"✓ {name}: right")
 
+    assert {said.split()[1].rstrip(":") for _, _, said in expected if said.startswith("✓")} == set(checks)
     cells.append(new_code_cell(PEAK_MEMORY))
     lesson.cells = cells
     client = NotebookClient(lesson, timeout=300, kernel_name="python3", resources={"metadata": {"path": path.parent}})

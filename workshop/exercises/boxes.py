@@ -1,5 +1,6 @@
 """What several checks ask of a box of pixels, and the box as the file holds it."""
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,14 @@ from workshop.exercises.verdicts import NotRightError
 from workshop.tiles import RESOLUTION, SAMPLE_TILE, Box, tile_path
 
 
+@cache  # attempts follow each other, and strips are slow to decode
 def read_box(year: int, box: Box) -> np.ndarray:
-    """Return a box of the sample tile, read with rasterio alone."""
+    """Return a box of the sample tile, read with rasterio alone; it cannot be written to."""
     with rasterio.open(tile_path(SAMPLE_TILE, year)) as src:
         window = from_bounds(*box, transform=src.transform).round_offsets().round_lengths()
-        return src.read(1, window=window)
+        pixels = src.read(1, window=window)
+    pixels.flags.writeable = False
+    return pixels
 
 
 def is_at(answer: xr.DataArray, pixels: np.ndarray, box: Box) -> bool:
