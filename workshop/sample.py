@@ -354,7 +354,10 @@ def ensure_tiles(names: tuple[str, ...] = (SAMPLE_TILE,), years: tuple[int, ...]
     if not wanted:
         return
     total = len(wanted) * TILE_SIZE
-    with tqdm(total=total, desc="writing the sample world", unit=" rows", mininterval=1) as bar, ThreadPoolExecutor(2) as pool:
+    with (
+        tqdm(total=total, desc="writing the sample world", unit=" rows", mininterval=1) as bar,
+        ThreadPoolExecutor(2) as pool,
+    ):
         list(pool.map(lambda job: write_tile(*job, DATA, bar), wanted))
 
 
