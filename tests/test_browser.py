@@ -102,8 +102,8 @@ class Page:
         self.wait(lambda: self.js(f"if (!window.jupyterapp) return; {PANEL} return panel?.sessionContext?.isReady"))
         self.wait(lambda: self.state()["kernel"] == "idle")
 
-    def wait(self, condition, seconds=PATIENCE):
-        return WebDriverWait(self.driver, seconds, poll_frequency=0.3).until(lambda _: condition())
+    def wait(self, condition, seconds=PATIENCE, message=""):
+        return WebDriverWait(self.driver, seconds, poll_frequency=0.3).until(lambda _: condition(), message)
 
     def js(self, script, *args):
         return self.driver.execute_script(script, *args)
@@ -140,7 +140,7 @@ class Page:
             const types = code.flatMap(cell => Array.from(cell.outputs, (_, i) => cell.outputs.get(i).type));
             const ran = code.every(cell => cell.executionCount);
             return types.includes('error') || (ran && panel.sessionContext.session?.kernel?.status === 'idle');"""
-        self.wait(lambda: self.js(done), seconds)
+        self.wait(lambda: self.js(done), seconds, "the cells did not come to an end")
         return self.state()
 
     def cell_with(self, text):
@@ -214,7 +214,7 @@ def differ(png, other):
 
 def seen(page, element):
     """Wait until land cover is seen in an element, and return the picture."""
-    page.wait(lambda: legend_share(element.screenshot_as_png) > 0.25)
+    page.wait(lambda: legend_share(element.screenshot_as_png) > 0.25, message="no land cover in the legend's colours")
     return element.screenshot_as_png
 
 
@@ -227,7 +227,7 @@ def look_at_web_map(page):
     def tiles():
         return [r for r in page.traffic() if "/localtileserver-proxy/" in r[2] and "/api/tiles/" in r[2]]
 
-    page.wait(tiles)
+    page.wait(tiles, message="the raster's tiles were not asked for")
     seen(page, frame)
     assert {(status, kind) for status, kind, _ in tiles()} == {(200, "image/png")}
     assert cell.find_elements(By.CSS_SELECTOR, ".leaflet-control-scale-line")
@@ -267,7 +267,7 @@ def look_at_plot(page):
     ActionChains(page.driver).move_to_element(canvas).scroll_from_origin(
         ScrollOrigin.from_element(canvas), 0, -300
     ).perform()
-    page.wait(lambda: page.js(EXTENTS) != extents)
+    page.wait(lambda: page.js(EXTENTS) != extents, message="zooming brought no new picture from datashader")
     (left, width), (new_left, new_width) = extents[0], page.js(EXTENTS)[0]
     assert new_width < 0.8 * width
     assert left < new_left < new_left + new_width < left + width
@@ -396,6 +396,10 @@ def test_a_lesson_in_the_browser(labs, driver, path):
             # Panel looks for style sheets in the internet then, and does without
             errors = [error for error in errors if not (error.startswith(PANEL_CDN) and ".css" in error)]
         assert errors == []
+    except Exception:
+        SCREENSHOTS.mkdir(exist_ok=True)
+        driver.save_screenshot(str(SCREENSHOTS / f"{path.stem}-failed.png"))
+        raise
     finally:
         lab.stop_kernels()
 
