@@ -123,7 +123,7 @@ def _city_box(answer: xr.DataArray) -> str:
 @exercise(
     "02-2",
     expects="a number: percent of the window",
-    hint="(window == 250) marks the built-up pixels; what do True and False become in a mean?",
+    hint="(lulc == 250) marks the built-up pixels; what do True and False become in a mean?",
 )
 def _built_up_percent(answer: float) -> str:
     window = read_box(2000, TEACHING_WINDOW)
@@ -151,7 +151,8 @@ def _built_up_percent(answer: float) -> str:
 @exercise(
     "02-3",
     expects="a DataArray (y, x) opened from the Zarr store",
-    hint="Clear the attributes, name chunks and grid_mapping in the encoding, and open with decode_coords='all'.",
+    hint="Name the array with rename('lulc') if it has no name, clear its attributes, write it as a dataset with "
+    "chunks and grid_mapping in the encoding, and open with decode_coords='all'.",
 )
 def _round_trip(answer: xr.DataArray) -> str:
     if not isinstance(answer, xr.DataArray):

@@ -1,5 +1,6 @@
 """Registers checks and turns what they find into verdicts."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
@@ -32,9 +33,10 @@ class Verdict:
         return f"{_MARKS[self.status]} {self.name}: {self.status}. {self.message}"
 
     def _repr_html_(self) -> str:
+        message = re.sub("`(.+?)`", r"<code>\1</code>", escape(self.message))
         return (
             f'<div style="border-left:4px solid {_COLOURS[self.status]};padding:0.3em 0.8em">'
-            f"{_MARKS[self.status]} <b>{self.name}: {self.status}.</b> {escape(self.message)}</div>"
+            f"{_MARKS[self.status]} <b>{self.name}: {self.status}.</b> {message}</div>"
         )
 
 
