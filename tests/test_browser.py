@@ -39,22 +39,6 @@ PANEL_CDN = "https://cdn.holoviz.org/panel/"
 class Lab:
     """A JupyterLab on 127.0.0.1 over a copy of the notebooks, which a run would otherwise change."""
 
-    def ask(self, path, method="GET"):
-        """Return the answer of Jupyter's own API."""
-        request = urllib.request.Request(f"{self.url}api/{path}?{self.query}", method=method)
-        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
-            return json.loads(answer.read() or "null")
-
-    def kernel_memory(self):
-        """Return the most memory in bytes that the one kernel has had so far, where the system tells."""
-        (kernel,) = (p for p in psutil.Process(self._process.pid).children() if "ipykernel_launcher" in p.cmdline())
-        status = Path(f"/proc/{kernel.pid}/status")
-        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024 if status.exists() else 0
-
-    def stop_kernels(self):
-        for kernel in self.ask("kernels"):
-            self.ask(f"kernels/{kernel['id']}", "DELETE")
-
     def __init__(self, folder, base_url="/"):
         for name in ("notebooks", "solutions", "docs"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
@@ -79,6 +63,22 @@ class Lab:
                 time.sleep(0.5)
         self.close()
         raise RuntimeError(f"JupyterLab did not start:\n{(folder / 'lab.log').read_text()}")
+
+    def ask(self, path, method="GET"):
+        """Return the answer of Jupyter's own API."""
+        request = urllib.request.Request(f"{self.url}api/{path}?{self.query}", method=method)
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            return json.loads(answer.read() or "null")
+
+    def kernel_memory(self):
+        """Return the most memory in bytes that the one kernel has had so far, where the system tells."""
+        (kernel,) = (p for p in psutil.Process(self._process.pid).children() if "ipykernel_launcher" in p.cmdline())
+        status = Path(f"/proc/{kernel.pid}/status")
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024 if status.exists() else 0
+
+    def stop_kernels(self):
+        for kernel in self.ask("kernels"):
+            self.ask(f"kernels/{kernel['id']}", "DELETE")
 
     def close(self):
         self._process.terminate()
