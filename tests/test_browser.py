@@ -1,8 +1,10 @@
-"""The lessons in a real browser: JupyterLab as ``make lab`` starts it, all cells run through the menu.
+"""The lessons in a real browser: JupyterLab as ``make lab`` starts it, cells run through the menu.
 
 What was seen is kept as pictures in ``tests/screenshots/``.
 """
 
+import contextlib
+import functools
 import io
 import json
 import os
@@ -14,15 +16,15 @@ import subprocess
 import sys
 import time
 import urllib.request
-from pathlib import Path
 
 import nbformat
 import numpy as np
 import psutil
 import pytest
 from browser import DRIVER, PATIENCE, SCREENSHOTS, make_driver, needs_browser, severe
-from conftest import MEMORY_LIMIT, NOTEBOOKS, ROOT
+from conftest import MEMORY_LIMIT, NOTEBOOKS, ROOT, peak_memory
 from matplotlib.image import imread
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
 from selenium.webdriver.common.by import By
@@ -32,7 +34,9 @@ from selenium.webdriver.support.ui import WebDriverWait
 from workshop import legend
 
 pytestmark = needs_browser
-BEHIND_A_PATH = {"02-single-tile"}  # as on JupyterHub and Binder; lesson 03 has the same kinds of views at the root
+LIVE = [path for path in NOTEBOOKS if path.stem[:2] in ("02", "03", "05")]  # the lessons with maps and plots to use
+STILL = [path for path in NOTEBOOKS if path not in LIVE]
+BEHIND_A_PATH = {LIVE[0]: "/user/anna/"}  # as on JupyterHub and Binder; lesson 03 has the same views at the root
 PANEL_CDN = "https://cdn.holoviz.org/panel/"
 
 
@@ -71,10 +75,9 @@ class Lab:
             return json.loads(answer.read() or "null")
 
     def kernel_memory(self):
-        """Return the most memory in bytes that the one kernel has had so far, where the system tells."""
+        """Return the most memory in bytes that the one kernel has had so far."""
         (kernel,) = (p for p in psutil.Process(self._process.pid).children() if "ipykernel_launcher" in p.cmdline())
-        status = Path(f"/proc/{kernel.pid}/status")
-        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024 if status.exists() else 0
+        return peak_memory(kernel.pid)
 
     def stop_kernels(self):
         for kernel in self.ask("kernels"):
@@ -87,41 +90,35 @@ class Lab:
 
 
 # the notebook's panel; in a browser without a window no widget is the current one
-PANEL = "const panel = Array.from(window.jupyterapp.shell.widgets('main')).find(w => w.content?.model?.cells);"
+PANEL = """
+const panel = Array.from(window.jupyterapp?.shell.widgets('main') ?? []).find(widget => widget.content?.model?.cells);
+const code = Array.from(panel?.content.model.cells ?? []).filter(cell => cell.type === 'code');
+const idle = panel?.sessionContext.isReady && panel.sessionContext.session?.kernel?.status === 'idle';
+"""
+
+
+def keep(driver, name):
+    SCREENSHOTS.mkdir(exist_ok=True)
+    driver.save_screenshot(str(SCREENSHOTS / f"{name}.png"))
 
 
 class Page:
     """A notebook in JupyterLab, as a person sees it."""
 
     def __init__(self, driver, lab, path):
-        self.driver = driver
-        self.path = path
+        self.driver, self.lab, self.path = driver, lab, path
         self.cells = nbformat.read(path, as_version=4).cells
         self.responses = []  # (status, type, address) of all that the browser got
         driver.get(f"{lab.url}lab/tree/{path.parent.name}/{path.name}?reset&{lab.query}")
-        self.wait(lambda: self.js(f"if (!window.jupyterapp) return; {PANEL} return panel?.sessionContext?.isReady"))
-        self.wait(lambda: self.state()["kernel"] == "idle")
+        self.wait(lambda: self.js(f"{PANEL} return code.length && idle"))
 
     def wait(self, condition, seconds=PATIENCE, message=""):
-        return WebDriverWait(self.driver, seconds, poll_frequency=0.3).until(lambda _: condition(), message)
+        # JupyterLab takes cells away and puts them back while it loads
+        wait = WebDriverWait(self.driver, seconds, 0.3, [StaleElementReferenceException])
+        return wait.until(lambda _: condition(), message)
 
     def js(self, script, *args):
         return self.driver.execute_script(script, *args)
-
-    def state(self):
-        return self.js(
-            PANEL
-            + """
-            const code = Array.from(panel.content.model.cells).filter(cell => cell.type === 'code');
-            const outputs = code.flatMap(cell => cell.outputs.toJSON());
-            return {
-                kernel: panel.sessionContext.session?.kernel?.status,
-                counts: code.map(cell => cell.executionCount),
-                errors: outputs.filter(o => o.output_type === 'error').map(o => o.ename + ': ' + o.evalue),
-                stderr: outputs.filter(o => o.name === 'stderr').map(o => [o.text].flat().join('')),
-            };
-            """
-        )
 
     def choose(self, menu, command):
         """Click an item of a menu, as a person would."""
@@ -136,12 +133,11 @@ class Page:
 
         # asked often, so without the outputs; Run All ends at an error, with the kernel idle
         done = f"""{PANEL}
-            const code = Array.from(panel.content.model.cells).filter(cell => cell.type === 'code');
             const types = code.flatMap(cell => Array.from(cell.outputs, (_, i) => cell.outputs.get(i).type));
-            const ran = code.every(cell => cell.executionCount);
-            return types.includes('error') || (ran && panel.sessionContext.session?.kernel?.status === 'idle');"""
+            return idle && (types.includes('error') || code.every(cell => cell.executionCount));"""
         self.wait(lambda: self.js(done), seconds, "the cells did not come to an end")
-        return self.state()
+        bad = "output => output.output_type === 'error' || output.name === 'stderr'"
+        assert self.js(f"{PANEL} return code.flatMap(cell => cell.outputs.toJSON()).filter({bad})") == []
 
     def cell_with(self, text):
         """Return the index of the code cell whose source holds a text, or None."""
@@ -164,8 +160,7 @@ class Page:
         self.js("arguments[0].scrollIntoView({block: 'center'})", element)
 
     def keep(self, what):
-        SCREENSHOTS.mkdir(exist_ok=True)
-        self.driver.save_screenshot(str(SCREENSHOTS / f"{self.path.stem}-{what}.png"))
+        keep(self.driver, f"{self.path.stem}-{what}")
 
     def traffic(self):
         """Return all answers so far."""
@@ -286,10 +281,18 @@ def look_at_checks(page):
     for index, cell in enumerate(page.cells):
         for tag in cell.metadata.get("tags", []):
             if tag.startswith("check-"):
-                name = tag.removeprefix("check-")
-                shown = page.show(index)
-                page.wait(lambda shown=shown, name=name: f"○ {name}: not attempted yet" in shown.text)
+                verdict = f"○ {tag.removeprefix('check-')}: not attempted yet"
+                page.wait(lambda: verdict in page.show(index).text, message=verdict)  # noqa: B023
     page.keep("check")
+
+
+def look_at_pictures(page):
+    """Each stored picture is there."""
+    whole = "return [...arguments[0].querySelectorAll('.jp-RenderedImage img')].filter(e => e.naturalWidth).length"
+    for index, cell in enumerate(page.cells):
+        stored = sum("image/png" in output.get("data", {}) for output in cell.get("outputs", []))
+        if stored:
+            page.wait(lambda: page.js(whole, page.show(index)) == stored, message=cell.source)  # noqa: B023
 
 
 def answer(page, name, source):
@@ -329,16 +332,6 @@ def look_at_the_glossary(page):
     page.keep("glossary")
 
 
-def look_at_all(page):
-    for text, look in (("leafmap.Map(", look_at_web_map), (".hvplot.image(", look_at_plot)):
-        if page.cell_with(text) is not None:
-            look(page)
-    look_at_checks(page)
-    if page.path.stem == "02-single-tile":
-        look_at_answers(page)
-        look_at_the_glossary(page)
-
-
 # One of each for all lessons that a worker of the test run looks at: they take ten seconds to start.
 
 
@@ -350,18 +343,16 @@ def browser(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def labs(tmp_path_factory):
-    """Return JupyterLabs by the path below which they answer, each started when it is first asked for."""
+def lab_at(tmp_path_factory):
+    """Return a function that returns the JupyterLab below a path, which it starts when it is first asked for."""
+    with contextlib.ExitStack() as labs:
 
-    class Labs(dict):
-        def __missing__(self, path):
-            self[path] = Lab(tmp_path_factory.mktemp("lab"), path)
-            return self[path]
+        def start(path):
+            lab = Lab(tmp_path_factory.mktemp("lab"), path)
+            labs.callback(lab.close)
+            return lab
 
-    labs = Labs()
-    yield labs
-    for lab in labs.values():
-        lab.close()
+        yield functools.cache(start)
 
 
 @pytest.fixture
@@ -376,32 +367,55 @@ def driver(browser):
     browser.switch_to.window(before)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_lesson_in_the_browser(labs, driver, path):
-    server_path = "/user/anna/" if path.stem in BEHIND_A_PATH else "/"
-    lab = labs[server_path]
+@pytest.fixture
+def page(lab_at, driver, path):
+    """Return a lesson that was just opened; afterwards, it has asked nothing of elsewhere, and nothing has failed."""
+    lab = lab_at(BEHIND_A_PATH.get(path, "/"))
     try:
         page = Page(driver, lab, path)
-        state = page.run_all(600)
-        page.keep("ran")
-        assert not state["errors"]
-        assert not state["stderr"]
-        look_at_all(page)
-        assert lab.kernel_memory() < MEMORY_LIMIT
-        # nothing was asked of the root of the address, nor of elsewhere, and nothing failed
+        yield page
         addresses = [address for _, _, address in page.traffic() if address.startswith("http")]
+        # nor of the root of the address
         assert [address for address in addresses if not address.startswith(lab.url)] == []
         errors = severe(driver)
-        if server_path != "/":
+        if path in BEHIND_A_PATH:
             # Panel looks for style sheets in the internet then, and does without
             errors = [error for error in errors if not (error.startswith(PANEL_CDN) and ".css" in error)]
         assert errors == []
-    except Exception:
-        SCREENSHOTS.mkdir(exist_ok=True)
-        driver.save_screenshot(str(SCREENSHOTS / f"{path.stem}-failed.png"))
-        raise
     finally:
+        keep(driver, f"{path.stem}-last")
         lab.stop_kernels()
+
+
+def every(paths):
+    return pytest.mark.parametrize("path", paths, ids=lambda path: path.stem)
+
+
+@every(LIVE)
+def test_a_lesson_in_the_browser(page, path):
+    page.run_all(600)
+    look_at_web_map(page)
+    if page.cell_with(".hvplot.image(") is not None:
+        look_at_plot(page)
+    look_at_checks(page)
+    if path == LIVE[0]:
+        look_at_answers(page)
+        look_at_the_glossary(page)
+    assert page.lab.kernel_memory() < MEMORY_LIMIT
+
+
+@every(STILL)
+def test_a_lesson_just_opened_in_the_browser(page, path):
+    look_at_checks(page)
+    look_at_pictures(page)
+
+
+@pytest.mark.soak
+@every(STILL)
+def test_a_still_lesson_run_in_the_browser(page, path):
+    page.run_all(600)
+    look_at_checks(page)
+    assert page.lab.kernel_memory() < MEMORY_LIMIT
 
 
 def test_there_is_a_browser():

@@ -27,6 +27,8 @@ AROUND += ["data/README.html", "benchmarks/README.html"]
 # one word for each lesson that a reader would look for; none that English stemming changes
 WORDS = ("swath", "hvplot", "dask", "snapshot", "patch", "virtualizarr", "manifest", "polygon", "shard")
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+# these pages show every kind of output; `make soak` looks at all of them
+LOOKED_AT = ("docs/index.html", "docs/glossary.html", *(LESSONS[n - 1] for n in (2, 3, 5, 8)))
 # what all kinds of outputs look like in the dark, these pages show
 DARK_TOO = ("docs/index.html", LESSONS[2], LESSONS[4])
 LOADED = "script[src], img[src], iframe[src], source[src], embed[src], link[href], object[data]"
@@ -197,7 +199,9 @@ def set_colours(driver, theme):
 
 
 @needs_browser
-@pytest.mark.parametrize("name", LESSONS + AROUND)
+@pytest.mark.parametrize(
+    "name", [n if n in LOOKED_AT else pytest.param(n, marks=pytest.mark.soak) for n in LESSONS + AROUND]
+)
 def test_axe_finds_no_barrier_and_the_console_no_error(driver, address, name):
     driver.get_log("browser")  # what came before
     driver.get(f"{address}/{name}")
