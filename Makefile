@@ -1,9 +1,9 @@
 # The workshop's commands; the README spells `lab` and `test` out for Windows.
 #   make lab      set up, then open JupyterLab          make render   execute the notebooks and store their outputs
-#   make test     set up, then run the suite, offline   make lock     resolve the dependencies anew
-#   make lint     ruff, code and notebooks              make bench    measure speed, write benchmarks/README.md
-#   make doctor   say whether this machine is ready     make site     build the web site from the stored outputs
-#   make clean    remove environment and caches, not tiles
+#   make test     set up, then run the suite, offline   make soak     run the tests that take long, and are not in it
+#   make lint     ruff, code and notebooks              make lock     resolve the dependencies anew
+#   make doctor   say whether this machine is ready     make bench    measure speed, write benchmarks/README.md
+#   make clean    remove environment and caches         make site     build the web site from the stored outputs
 
 # Another Python: `make test PYTHON_VERSION=3.13` makes a new environment with it.
 PYTHON_VERSION ?= >=3.12,<3.14
@@ -20,7 +20,7 @@ SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 # Compiled modules halve the start of every kernel; another active environment must not leak in.
 unexport PYTHONDONTWRITEBYTECODE VIRTUAL_ENV CONDA_PREFIX PYTHONPATH
 
-.PHONY: lab test render lock lint bench doctor site clean setup browser
+.PHONY: lab test soak render lock lint bench doctor site clean setup browser
 
 lab: setup
 	$(RUN) -m jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks \
@@ -29,6 +29,9 @@ lab: setup
 # CI always looks at the lessons in a browser, elsewhere `make test` does so where there is one.
 test: setup $(if $(CI),browser)
 	$(RUN) tests/offline.py $(RUN) -m pytest
+
+soak: setup $(if $(CI),browser)
+	$(RUN) tests/offline.py $(RUN) -m pytest -m soak
 
 render: setup
 	$(RUN) tools/render.py

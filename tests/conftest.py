@@ -24,7 +24,8 @@ LONGEST_FIRST = (
     "07-global-datacube.ipynb",
     "test_exercises_in_their_lesson",
     ".ipynb",
-    "test_cube.py",
+    "test_a_killed_writer",
+    "test_many_writers",
 )
 
 
@@ -34,6 +35,7 @@ def pytest_configure(config):
         if name.startswith(("GLAD_", "CPL_", "VSI_", "GDAL_HTTP", "GDAL_DISABLE", "GDAL_CACHE")):
             del os.environ[name]
     _give_kernels_ports_of_their_own()
+    config.pluginmanager.register(Notebooks())
     # nbval kills its kernels, which leaves their scratch folders behind
     config.scratch = tempfile.mkdtemp(prefix="glad-workshop-tests-")
     os.environ["TMPDIR"] = config.scratch
@@ -77,12 +79,6 @@ def pytest_xdist_make_scheduler(config, log):
     return KeepNotebooksWhole(config, log)
 
 
-def pytest_itemcollected(item):
-    # test_exercises.py runs the answers in their lessons, too
-    if item.path in SOLUTIONS and not item.path.name.startswith("05"):
-        item.add_marker(pytest.mark.soak)
-
-
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: [part not in item.nodeid for part in LONGEST_FIRST])
@@ -97,15 +93,23 @@ def peak_memory(pid):
     return getattr(now, "peak_wset", now.rss)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item):
-    """Fail the cell of a notebook whose kernel takes too much memory."""
-    result = yield
-    if isinstance(item, IPyNbCell):
-        memory = peak_memory(item.parent.kernel.km.provisioner.pid)
-        if memory > MEMORY_LIMIT:
-            raise NbCellError(item.cell_num, f"The kernel has taken {memory / 1e9:.2f} GB", item.cell.source)
-    return result
+class Notebooks:
+    """The hooks for cells of notebooks, too; those of this file itself hear only of the tests beside it."""
+
+    def pytest_itemcollected(self, item):
+        # test_exercises.py runs the answers in their lessons
+        if item.path in SOLUTIONS and not item.path.name.startswith("05"):
+            item.add_marker(pytest.mark.soak)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item):
+        """Fail the cell whose kernel has taken too much memory by then."""
+        result = yield
+        if isinstance(item, IPyNbCell):
+            memory = peak_memory(item.parent.kernel.km.provisioner.pid)
+            if memory > MEMORY_LIMIT:
+                raise NbCellError(item.cell_num, f"The kernel has taken {memory / 1e9:.2f} GB", item.cell.source)
+        return result
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -75,7 +75,6 @@ class Lab:
             return json.loads(answer.read() or "null")
 
     def kernel_memory(self):
-        """Return the most memory in bytes that the one kernel has had so far."""
         (kernel,) = (p for p in psutil.Process(self._process.pid).children() if "ipykernel_launcher" in p.cmdline())
         return peak_memory(kernel.pid)
 
@@ -156,9 +155,6 @@ class Page:
         """Wait for an element below another one, also in the shadow roots of Bokeh's, and return it."""
         return self.wait(lambda: self.js(FIND + f"return find(arguments[0], e => {test})", root))
 
-    def centre(self, element):
-        self.js("arguments[0].scrollIntoView({block: 'center'})", element)
-
     def keep(self, what):
         keep(self.driver, f"{self.path.stem}-{what}")
 
@@ -172,6 +168,7 @@ class Page:
         return self.responses
 
 
+CENTRE = "arguments[0].scrollIntoView({block: 'center'})"
 FIND = """
 const find = (root, test) => {
     for (const element of root.querySelectorAll('*')) {
@@ -191,14 +188,9 @@ return window.Bokeh.documents.flatMap(d => Array.from(d._all_models.values()))
 
 
 def share(png, colours):
-    """Return which part of a picture's pixels have exactly one of the colours."""
+    """Return which part of a picture's pixels have exactly one of some colours."""
     pixels = (imread(io.BytesIO(png))[..., :3] * 255).round().astype(int)
     return np.isin(pixels @ [65536, 256, 1], [int(colour[1:], 16) for colour in colours]).mean()
-
-
-def legend_share(png):
-    """Return which part of a picture's pixels have exactly a colour of the legend."""
-    return share(png, set(legend.table()["colour"]) - {"#FFFFFF"})  # snow is as white as the page
 
 
 def differ(png, other):
@@ -209,7 +201,8 @@ def differ(png, other):
 
 def seen(page, element):
     """Wait until land cover is seen in an element, and return the picture."""
-    page.wait(lambda: legend_share(element.screenshot_as_png) > 0.25, message="no land cover in the legend's colours")
+    colours = set(legend.table()["colour"]) - {"#FFFFFF"}  # snow is as white as the page
+    page.wait(lambda: share(element.screenshot_as_png, colours) > 0.25, message="no land cover in the legend's colours")
     return element.screenshot_as_png
 
 
@@ -217,7 +210,7 @@ def look_at_web_map(page):
     """The raster's tiles were asked for, came as pictures, and are seen in the legend's colours."""
     cell = page.show(page.cell_with("leafmap.Map("))
     frame = page.wait(lambda: cell.find_elements(By.CSS_SELECTOR, ".leaflet-container"))[0]
-    page.centre(frame)
+    page.js(CENTRE, frame)
 
     def tiles():
         return [r for r in page.traffic() if "/localtileserver-proxy/" in r[2] and "/api/tiles/" in r[2]]
@@ -239,8 +232,7 @@ def look_at_web_map(page):
         ActionChains(page.driver).drag_and_drop_by_offset(divider[0], to_the_left, 0).perform()
         page.wait(lambda: share(frame.screenshot_as_png, ["#111133"]) < 0.001)
         page.keep("map-divided")
-    sliders = cell.find_elements(By.CSS_SELECTOR, ".noUi-handle")
-    if sliders:
+    if sliders := cell.find_elements(By.CSS_SELECTOR, ".noUi-handle"):
         before = frame.screenshot_as_png
         sliders[0].send_keys(Keys.ARROW_RIGHT)
         page.wait(lambda: differ(frame.screenshot_as_png, before) > 0.01)
@@ -252,7 +244,7 @@ def look_at_plot(page):
     """The canvas shows the legend's colours; zooming asks datashader for a new picture; so does another year."""
     cell = page.show(page.cell_with(".hvplot.image("))
     canvas = page.find(cell, "e.tagName === 'CANVAS'")
-    page.centre(canvas)
+    page.js(CENTRE, canvas)
     before = seen(page, canvas)
     page.keep("plot")
     tool = page.find(cell, "e.title?.startsWith('Wheel Zoom')")
