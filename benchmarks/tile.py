@@ -119,13 +119,13 @@ def ours(clock: Clock, folder: Path, target: Path) -> dict[str, Any]:
     """Let ``workshop.world.ingest`` write the tile into the cube of the world, overviews and all."""
     import icechunk
 
-    from workshop import cube, world
+    from workshop import repository, world
 
     repo = world.create(icechunk.local_filesystem_storage(str(target)), (YEAR,))
     with clock:
         report = world.ingest(repo, [NAME], [YEAR], root=str(folder))
     assert report.outcome.tolist() == ["written"], report
-    return _check(cube.read(repo)[0, 120_000:160_000, 280_000:320_000], folder)
+    return _check(repository.read(repo)[0, 120_000:160_000, 280_000:320_000], folder)
 
 
 def _save(clock: Clock, folder: Path, target: Path, to: str, data: Any, encoding: dict[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def fill(clock: Clock, folder: Path, rows: int, split: bool) -> dict[str, Any]:
     import icechunk
     import zarr
 
-    from workshop import cube, world
+    from workshop import repository, world
 
     path = folder / ("full" if split else "one-manifest")
     if split:
@@ -38,7 +38,7 @@ def fill(clock: Clock, folder: Path, rows: int, split: bool) -> dict[str, Any]:
         with repo.transaction("main", message="lay out") as store:
             shape = (len(world.YEARS), *world.SHAPE)
             zarr.open_group(store, mode="a").create_array(
-                cube.ARRAY, shape=shape, chunks=(1, world.CHUNK, world.CHUNK), dtype="uint8"
+                repository.ARRAY, shape=shape, chunks=(1, world.CHUNK, world.CHUNK), dtype="uint8"
             )
     per_tile = world.TILE_SIZE // world.CHUNK
     grid = (len(world.YEARS), per_tile, COLUMNS * per_tile)
@@ -50,7 +50,7 @@ def fill(clock: Clock, folder: Path, rows: int, split: bool) -> dict[str, Any]:
         )
         session = repo.writable_session("main")
         session.store.set_virtual_refs_arr(
-            array_path=f"/{cube.ARRAY}",
+            array_path=f"/{repository.ARRAY}",
             chunk_grid_shape=grid,
             locations=each.ravel().tolist(),
             offsets=np.arange(each.size, dtype=np.uint64) % 1600 * 250_000,
@@ -71,9 +71,11 @@ def fill(clock: Clock, folder: Path, rows: int, split: bool) -> dict[str, Any]:
 
 def add_pixels(clock: Clock, folder: Path) -> None:
     """Write the teaching window of the sample tile into the full cube."""
-    from workshop import cube, tiles, world
+    import icechunk
 
-    repo = cube.open_repository(_storage(folder / "full"))
+    from workshop import tiles, world
+
+    repo = icechunk.Repository.open(_storage(folder / "full"))
     with clock:
         report = world.ingest(repo, [tiles.SAMPLE_TILE], [YEAR], box=tiles.TEACHING_WINDOW)
     assert report.outcome.tolist() == ["written"], report
@@ -81,12 +83,13 @@ def add_pixels(clock: Clock, folder: Path) -> None:
 
 def open_and_draw(clock: Clock, folder: Path) -> dict[str, Any]:
     """Open the full cube, and save a map of the teaching window; in a new process, so nothing is cached."""
+    import icechunk
     import matplotlib.pyplot as plt
 
-    from workshop import cube, maps, tiles
+    from workshop import maps, repository, tiles
 
     with clock:
-        lulc = cube.read(cube.open_repository(_storage(folder / "full")))
+        lulc = repository.read(icechunk.Repository.open(_storage(folder / "full")))
         opened = time.perf_counter()
         part = tiles.select_box(lulc.sel(year=YEAR), tiles.TEACHING_WINDOW)
         figure, ax = plt.subplots(layout="constrained")

@@ -28,9 +28,9 @@ def prepare(clock: Clock, folder: Path) -> None:
 def _cube(folder: Path):
     import icechunk
 
-    from workshop import cube
+    from workshop import repository
 
-    lulc = cube.read(cube.open_repository(icechunk.local_filesystem_storage(str(folder / "zones"))))
+    lulc = repository.read(icechunk.Repository.open(icechunk.local_filesystem_storage(str(folder / "zones"))))
     row, col = round((80 - NORTH) / STEP), round((WEST + 180) / STEP)
     return lulc[:, row : row + SIDE, col : col + SIDE]
 

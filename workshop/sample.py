@@ -30,24 +30,17 @@ from workshop.tiles import (
     TEACHING_WINDOW,
     TILE_SIZE,
     YEARS,
-    Box,
     TileError,
     check_tile,
+    pixel_slices,
     tile_corner,
     tile_path,
 )
 
 LABEL = "SYNTHETIC sample of the shape of GLAD GLCLUC2020 v2, not observed land cover; world 1"
+SAMPLE_CORNER = tile_corner(SAMPLE_TILE)
 CELL = 100  # pixels along a side of the coarse landscape's cells
 BAND = 400  # rows written at once
-
-
-def pixel_slices(box: Box, tile: str = SAMPLE_TILE) -> tuple[slice, slice]:
-    """Return the rows and columns of a tile that a box in degrees covers, rounded to pixel edges."""
-    lon, lat = tile_corner(tile)
-    rows = slice(round((lat - box.north) / RESOLUTION), round((lat - box.south) / RESOLUTION))
-    cols = slice(round((box.west - lon) / RESOLUTION), round((box.east - lon) / RESOLUTION))
-    return rows, cols
 
 
 def _hash(seed: int, i: np.ndarray, j: np.ndarray) -> np.ndarray:
@@ -152,7 +145,7 @@ def _plateau(
 @cache
 def _terrain() -> dict[str, np.ndarray]:
     """Return what stays the same in the teaching window through the years; arrays of shape (2000, 4000)."""
-    row_slice, col_slice = pixel_slices(TEACHING_WINDOW)
+    row_slice, col_slice = pixel_slices(TEACHING_WINDOW, SAMPLE_CORNER)
     r = np.arange(row_slice.stop - row_slice.start)
     c = np.arange(col_slice.stop - col_slice.start)
     y, x = r[:, None].astype(np.float32), c[None, :].astype(np.float32)
@@ -251,8 +244,8 @@ def teaching_window(year: int) -> np.ndarray:
 
 def _spoil(land: np.ndarray) -> None:
     """Put the processing defect into the window: slanting stripes of no data and of an ocean that is not there."""
-    window_rows, window_cols = pixel_slices(TEACHING_WINDOW)
-    rows, cols = pixel_slices(DEFECT_BOX)
+    window_rows, window_cols = pixel_slices(TEACHING_WINDOW, SAMPLE_CORNER)
+    rows, cols = pixel_slices(DEFECT_BOX, SAMPLE_CORNER)
     box = land[rows.start - window_rows.start : rows.stop - window_rows.start, cols.start - window_cols.start :][
         :, : cols.stop - cols.start
     ]
@@ -293,7 +286,7 @@ def write_tile(name: str, year: int, root: str | Path = DATA, progress: tqdm | N
     lon, lat = tile_corner(name)
     cells = coarse_landscape(name, year)
     has_window = name == SAMPLE_TILE
-    rows, cols = pixel_slices(TEACHING_WINDOW)
+    rows, cols = pixel_slices(TEACHING_WINDOW, SAMPLE_CORNER)
     window = teaching_window(year) if has_window else None
 
     partial = path.with_suffix(f".{os.getpid()}.partial")

@@ -17,6 +17,7 @@ import numpy as np
 import rasterio
 import rioxarray
 import xarray as xr
+from affine import Affine
 from rasterio.errors import RasterioIOError
 
 YEARS = (2000, 2005, 2010, 2015, 2020)
@@ -30,9 +31,22 @@ ROOT_SETTING = "GLAD_TILES"
 # The public root of GLAD GLCLUC2020 v2: https://glad.umd.edu/dataset/GLCLUC2020
 GLAD_URL = "https://storage.googleapis.com/earthenginepartners-hansen/GLCLU2000-2020/v2"
 TIMEOUT_SECONDS = 5
-# GDAL would keep decoded strips in up to 5 % of the memory that a machine or container has, and what a lesson needs
-# would depend on it. 128 MB are 3,200 strips of a tile. Whoever sets it otherwise is heeded.
-os.environ.setdefault("GDAL_CACHEMAX", "128")
+# of a pixel: rounding passes, a shifted grid does not
+TOLERANCE = 0.1
+# Set once, at import: GDAL reads the environment in other threads later. What is set already stays.
+GDAL_SETTINGS = {
+    # GDAL would keep decoded strips in up to 5 % of the memory that a machine or container has, and what a lesson
+    # needs would depend on it. 128 MB are 3,200 strips of a tile.
+    "GDAL_CACHEMAX": "128",
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # no request for side-car files, which tiles do not have
+    "GDAL_HTTP_CONNECTTIMEOUT": str(TIMEOUT_SECONDS),
+    "GDAL_HTTP_LOW_SPEED_TIME": "20",  # give up when nothing has come for 20 s
+    "GDAL_HTTP_LOW_SPEED_LIMIT": "1",
+    "GDAL_HTTP_MAX_RETRY": "3",
+    "GDAL_HTTP_RETRY_DELAY": "1",
+}
+for _name, _value in GDAL_SETTINGS.items():
+    os.environ.setdefault(_name, _value)
 
 
 class TileError(Exception):
@@ -246,13 +260,6 @@ def _remote_size(url: str, label: str) -> int:
             f"{label}: no answer from {url} within {TIMEOUT_SECONDS} s ({getattr(error, 'reason', error)}); "
             f"unset {ROOT_SETTING} to work offline with the sample world"
         ) from error
-    # Reads happen later and in other threads, where a rasterio.Env would no longer be in force.
-    os.environ.setdefault("GDAL_DISABLE_READDIR_ON_OPEN", "EMPTY_DIR")
-    os.environ.setdefault("GDAL_HTTP_CONNECTTIMEOUT", str(TIMEOUT_SECONDS))
-    os.environ.setdefault("GDAL_HTTP_LOW_SPEED_TIME", "20")  # give up when nothing has come for 20 s
-    os.environ.setdefault("GDAL_HTTP_LOW_SPEED_LIMIT", "1")
-    os.environ.setdefault("GDAL_HTTP_MAX_RETRY", "3")
-    os.environ.setdefault("GDAL_HTTP_RETRY_DELAY", "1")
     return size
 
 
@@ -267,9 +274,8 @@ def _validate(src: rasterio.DatasetReader, name: str, label: str, size: int) -> 
     expect("CRS", "EPSG:4326", crs, "reproject first, with nearest-neighbour resampling")
     lon, lat = tile_corner(name)
     expected = (lon, lat - TILE_DEGREES, lon + TILE_DEGREES, lat)
-    # a tenth of a full-resolution pixel: rounding passes, a shifted grid does not
     off = max(abs(a - b) for a, b in zip(src.bounds, expected, strict=True))
-    if off > RESOLUTION / 10 or src.transform.b or src.transform.d or src.transform.e > 0:
+    if off > RESOLUTION * TOLERANCE or src.transform.b or src.transform.d or src.transform.e > 0:
         raise TileError(
             f"{label}: expected a north-up grid with bounds {expected} (west, south, east, north), "
             f"found {tuple(src.bounds)}; the name and the georeferencing disagree"
@@ -320,6 +326,41 @@ def require_strips(src: rasterio.DatasetReader, label: str, rows: tuple[int, int
                 )
 
 
+def check_box(box: Box) -> Box:
+    """Return a box as a :class:`Box`, once it is one.
+
+    Raises
+    ------
+    TileError
+        When it does not have four finite numbers, is upside down or reversed.
+    """
+    if len(box) != 4 or not all(isfinite(side) for side in box):
+        raise TileError(f"{box}: expected four finite numbers (west, south, east, north), in degrees")
+    box = Box(*box)
+    if box.south > box.north:
+        raise TileError(f"{box}: upside down; expected south < north, found {box.south} > {box.north}")
+    if box.west > box.east:
+        raise TileError(f"{box}: reversed; expected west < east, found {box.west} > {box.east}")
+    return box
+
+
+def pixel_slices(box: Box, corner: tuple[float, float] = (-180, NORTH)) -> tuple[slice, slice]:
+    """Return the rows and columns that a box covers, rounded to pixel edges.
+
+    Parameters
+    ----------
+    box : Box
+        In degrees.
+    corner : tuple of float
+        Longitude and latitude of the upper left corner from which rows and columns are counted: a tile's, or that of
+        the whole grid of tiles.
+    """
+    lon, lat = corner
+    rows = slice(round((lat - box.north) / RESOLUTION), round((lat - box.south) / RESOLUTION))
+    cols = slice(round((box.west - lon) / RESOLUTION), round((box.east - lon) / RESOLUTION))
+    return rows, cols
+
+
 def select_box(raster: xr.DataArray, box: Box) -> xr.DataArray:
     """Cut a box out of a raster by its labels: the pixels whose centres lie inside.
 
@@ -335,15 +376,9 @@ def select_box(raster: xr.DataArray, box: Box) -> xr.DataArray:
     TileError
         When the box is upside down, empty, or reaches beyond the raster.
     """
-    if len(box) != 4 or not all(isfinite(side) for side in box):
-        raise TileError(f"{box}: expected four finite numbers (west, south, east, north), in degrees")
-    box = Box(*box)
-    if box.south > box.north:
-        raise TileError(f"{box}: upside down; expected south < north, found {box.south} > {box.north}")
-    if box.west > box.east:
-        raise TileError(f"{box}: reversed; expected west < east, found {box.west} > {box.east}")
+    box = check_box(box)
     west, south, east, north = raster.rio.bounds()
-    slack = RESOLUTION / 10
+    slack = RESOLUTION * TOLERANCE
     if box.west < west - slack or box.south < south - slack or box.east > east + slack or box.north > north + slack:
         raise TileError(
             f"{box}: reaches outside the raster, which spans west {west:.5f}, south {south:.5f}, "
@@ -353,4 +388,7 @@ def select_box(raster: xr.DataArray, box: Box) -> xr.DataArray:
     cols = np.flatnonzero((raster.x >= box.west) & (raster.x <= box.east))
     if not rows.size or not cols.size:
         raise TileError(f"{box}: empty; it holds no pixel centre, so make it at least one pixel ({RESOLUTION}°) wide")
-    return raster.isel(y=slice(rows[0], rows[-1] + 1), x=slice(cols[0], cols[-1] + 1))
+    cut = raster.isel(y=slice(rows[0], rows[-1] + 1), x=slice(cols[0], cols[-1] + 1))
+    # the raster's transform begins at the raster's corner; readers that trust it would put the box there
+    transform = cut.rio.transform(recalc=True)
+    return cut.rio.write_transform(Affine(*(round(number, 12) for number in transform)))  # 0.00025, not ...000147

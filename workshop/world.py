@@ -1,9 +1,9 @@
 """The world's cube: one grid for all of GLAD's tiles and years, filled tile by tile, in parallel.
 
-One box of one tile through the years is ``cube.py``'s job. The library calls are those that lesson 07 writes out.
+One box of one tile through the years is the business of ``datacube.py``.
+The library calls are those that lesson 07 writes out.
 """
 
-import os
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
@@ -16,21 +16,26 @@ import pandas as pd
 import rasterio
 import xarray as xr
 import zarr
+from dask.system import CPU_COUNT
 from icechunk.xarray import to_icechunk
 from rasterio.windows import Window
 from tqdm import tqdm
 from zarr.codecs import BloscCodec
 
-from workshop import cube, legend
-from workshop.cube import ARRAY, CubeError
+from workshop import legend, repository
+from workshop.repository import ARRAY, CubeError
 from workshop.tiles import (
     NORTH,
     RESOLUTION,
     SOUTH,
+    TILE_DEGREES,
     TILE_SIZE,
     YEARS,
     Box,
-    open_tile,
+    TileError,
+    check_box,
+    check_tile,
+    pixel_slices,
     require_strips,
     tile_corner,
     tile_path,
@@ -66,26 +71,26 @@ def create(storage: icechunk.Storage, years: tuple[int, ...] = YEARS) -> icechun
     Raises
     ------
     CubeError
-        When a year is not one of GLAD's, or they are not in order; else as for :func:`workshop.cube.create`.
+        When a year is not one of GLAD's, or they are not in order.
+    FileExistsError
+        When there is a cube already.
     """
     if not len(years) or any(year not in YEARS for year in years) or list(years) != sorted(set(years)):
         raise CubeError(f"creating the world: expected years of {YEARS} in order, each once, found {years}")
-    per_tile = TILE_SIZE // CHUNK
-    axis = icechunk.ManifestSplitDimCondition.Axis
-    split = {axis(1): per_tile, axis(2): per_tile}
-    config = cube.config(
-        icechunk.ManifestConfig(
-            splitting=icechunk.ManifestSplittingConfig.from_dict(
-                {icechunk.ManifestSplitCondition.name_matches(ARRAY): split}
-            )
-        )
-    )
+    repo = repository.open_or_create(storage, _settings())
+    session = repo.writable_session("main")
+    for factor in (1, *OVERVIEWS):
+        _write_grid(session, factor, years)
+    session.commit("Create the cube of the world")
+    return repo
 
-    def write(session: icechunk.Session) -> None:
-        for factor in (1, *OVERVIEWS):
-            _write_grid(session, factor, years)
 
-    return cube.begin(storage, write, "Create the cube of the world", config)
+def _settings() -> icechunk.RepositoryConfig:
+    """Return the repository's settings, with which the references of each tile are in a manifest of their own."""
+    axis, per_tile = icechunk.ManifestSplitDimCondition.Axis, TILE_SIZE // CHUNK
+    lulc = icechunk.ManifestSplitCondition.name_matches(ARRAY)
+    split = icechunk.ManifestSplittingConfig.from_dict({lulc: {axis(1): per_tile, axis(2): per_tile}})
+    return repository.settings(icechunk.ManifestConfig(splitting=split))
 
 
 def _write_grid(session: icechunk.Session, factor: int, years: tuple[int, ...]) -> None:
@@ -120,14 +125,13 @@ def _group(factor: int) -> str:
     return "" if factor == 1 else f"overviews/{factor}"
 
 
-def read_overview(repo: icechunk.Repository, factor: int, branch: str = "main") -> xr.DataArray:
+def read_overview(repo: icechunk.Repository, factor: int) -> xr.DataArray:
     """Open an overview lazily: ``(year, y, x)``, uint8; each pixel is the most frequent class of factor x factor ones.
 
     Where two classes are as frequent, it is the one with the lower value. No data counts like a class. Overviews
-    show what :func:`ingest` wrote: edits by :func:`workshop.cube.write_region` do not reach them.
+    show what :func:`ingest` wrote: edits by :func:`workshop.datacube.write_region` do not reach them.
     """
-    store = repo.readonly_session(branch).store
-    return xr.open_zarr(store, group=_group(factor), consolidated=False, decode_coords="all", chunks=None)[ARRAY]
+    return repository.read(repo, _group(factor))
 
 
 def build(
@@ -135,7 +139,6 @@ def build(
     names: Iterable[str] = UTAH_TILES,
     years: tuple[int, ...] = YEARS,
     box: Box | None = UTAH,
-    executor: Executor | None = None,
 ) -> icechunk.Repository:
     """Make the cube of the world with a box of some tiles in it, or complete it where an earlier run stopped.
 
@@ -146,8 +149,10 @@ def build(
     CubeError
         When a tile failed, beside the errors of :func:`create` and :func:`ingest`.
     """
-    repo = cube.open_repository(storage) if cube.begun(storage) else create(storage, years)
-    report = ingest(repo, names, years, box=box, executor=executor)
+    repo = repository.open_or_create(storage, _settings())
+    if not repository.years(repo.readonly_session("main").store):
+        repo = create(storage, years)
+    report = ingest(repo, names, years, box=box)
     failed = report[~report.outcome.isin(OUTCOMES)]
     if len(failed):
         raise CubeError(f"building the world: {len(failed)} tiles failed; the first: {failed.outcome.iloc[0]}")
@@ -163,7 +168,6 @@ def ingest(
     root: str | None = None,
     executor: Executor | None = None,
     progress: tqdm | None = None,
-    branch: str = "main",
 ) -> pd.DataFrame:
     """Write tiles into the cube, many at a time, and commit each year once.
 
@@ -186,11 +190,9 @@ def ingest(
     root : str, optional
         Folder or http(s) URL of the tiles; see :func:`workshop.tiles.tiles_root`.
     executor : concurrent.futures.Executor, optional
-        Who does the work: one thread for each core, or for instance a Dask cluster's ``client.get_executor()``.
+        What does the work: a thread per core, at most four; or a Dask cluster's ``client.get_executor()``.
     progress : tqdm, optional
         Advanced by one for each tile and year.
-    branch : str
-        The branch to commit to.
 
     Returns
     -------
@@ -209,40 +211,33 @@ def ingest(
     for name in names:
         tile_corner(name)
     if box is not None:
-        box = _check_box(box)
-    known = cube.read(repo, branch=branch).year.values.tolist()
-    if set(years) - set(known):
-        raise CubeError(f"ingest: expected years of the cube, {known}, found {years}")
-    own = None if executor else ThreadPoolExecutor(os.cpu_count())
+        box = check_box(box)
+        if not (-180 <= box.west < box.east <= 180 and SOUTH <= box.south < box.north <= NORTH):
+            raise TileError(f"{box}: expected (west, south, east, north) in degrees, 180 W to 180 E and 60 S to 80 N")
+    cube = repository.read(repo)
+    if cube.shape[1:] != SHAPE:
+        raise CubeError(
+            f"ingest: expected a cube of {SHAPE} pixels (y, x), made by world.create, found {cube.shape[1:]}"
+        )
+    if set(years) - set(cube.year.values):
+        raise CubeError(f"ingest: expected years of the cube, {cube.year.values.tolist()}, found {years}")
+    # each thread decodes a band of its own: more of them would take more memory than a laptop has to spare
+    own = None if executor else ThreadPoolExecutor(min(4, CPU_COUNT))
     try:
-        rows = [
-            row
-            for year in years
-            for row in _ingest_year(repo, names, year, box, root, executor or own, progress, branch)
-        ]
+        rows = [row for year in years for row in _ingest_year(repo, names, year, box, root, executor or own, progress)]
     finally:
         if own:
             own.shutdown(cancel_futures=True)
     return pd.DataFrame(rows, columns=["year", "tile", "pixels", "outcome"])
 
 
-def _check_box(box: Box) -> Box:
-    expected = f"expected a box (west, south, east, north) in degrees, inside 180 W to 180 E and {SOUTH} to {NORTH}"
-    if len(box) != 4 or not np.isfinite(box).all():
-        raise CubeError(f"ingest: {expected}, found {tuple(box)}")
-    box = Box(*box)
-    if not (-180 <= box.west < box.east <= 180 and SOUTH <= box.south < box.north <= NORTH):
-        raise CubeError(f"ingest: {expected}, south < north and west < east, found {tuple(box)}")
-    return box
-
-
-def ingested(repo: icechunk.Repository, branch: str = "main") -> dict[tuple[int, str], list[dict[str, Any]]]:
+def ingested(repo: icechunk.Repository) -> dict[tuple[int, str], list[dict[str, Any]]]:
     """Return what the history says: for each year and tile, where from, and which rows and columns of the cube.
 
     Snapshots that were expired are forgotten, and so is what they brought.
     """
     found: dict[tuple[int, str], list[dict[str, Any]]] = {}
-    for snapshot in repo.ancestry(branch=branch):
+    for snapshot in repo.ancestry(branch="main"):
         tiles = snapshot.metadata.get("tiles")
         for name, record in tiles.items() if isinstance(tiles, dict) else ():
             if isinstance(record, dict) and {"rows", "cols"} <= set(record):  # else somebody else's "tiles"
@@ -258,23 +253,20 @@ def _ingest_year(
     root: str | None,
     executor: Executor,
     progress: tqdm | None,
-    branch: str,
 ) -> list[dict[str, Any]]:
     outcomes: dict[str, dict[str, Any]] = {}
-    records: dict[str, dict[str, Any]] = {}
     interrupted = False
 
     def note(name: str, outcome: str, pixels: int = 0) -> None:
-        if progress is not None and name not in outcomes:  # a commit that others overtook is tried again
+        if progress is not None and name not in outcomes:  # after a conflict, the year is tried again
             progress.update()
         outcomes[name] = {"year": year, "tile": name, "pixels": pixels, "outcome": outcome}
 
-    def write(session: icechunk.Session) -> bool:
+    def write(session: icechunk.Session) -> tuple[str, dict[str, Any]] | None:
         nonlocal interrupted
-        if interrupted:  # and then overtaken by another commit: what was asked for is to stop
-            return False
-        records.clear()
-        done = ingested(repo, branch)
+        if interrupted:  # and another commit landed first: what was asked for is to stop
+            return None
+        done = ingested(repo)
         regions: dict[str, tuple[list[int], list[int]]] = {}
         futures: dict[Future, str] = {}
         for name in names:
@@ -287,17 +279,15 @@ def _ingest_year(
                 regions[name] = rows, cols
                 for top in range(rows[0] // PART * PART, rows[1], PART):
                     part = [max(top, rows[0]), min(top + PART, rows[1])]
-                    futures[_submit(executor, session.fork(), name, year, part, cols, root)] = name
+                    futures[executor.submit(_attempt, session.fork(), name, year, part, cols, root)] = name
         waiting = Counter(futures.values())
         forks: dict[str, list[icechunk.Session]] = {name: [] for name in regions}
         errors: dict[str, str] = {}
+        records: dict[str, dict[str, Any]] = {}
         try:
             for future in as_completed(futures):
                 name = futures[future]
-                try:
-                    fork, error = future.result()
-                except Exception as broken:  # of the executor: a worker that is gone
-                    fork, error = None, f"{type(broken).__name__}: {broken}"
+                fork, error = future.result()
                 if error:
                     errors.setdefault(name, error)
                 else:
@@ -315,38 +305,29 @@ def _ingest_year(
             interrupted = True
             for future in futures:
                 future.cancel()
-        if records:
-            session.merge(*(fork for name in records for fork in forks[name]))
-        return bool(records)
+        if not records:
+            return None
+        session.merge(*(fork for name in records for fork in forks[name]))
+        return f"Ingest {year}: {', '.join(sorted(records))}", {"year": year, "tiles": dict(sorted(records.items()))}
 
-    cube.commit(
-        repo,
-        branch,
-        f"ingesting {year}",
-        write,
-        lambda: f"Ingest {year}: {', '.join(sorted(records))}",
-        lambda: {"year": year, "tiles": dict(sorted(records.items()))},
-    )
+    repository.commit(repo, write)
     if interrupted:
         raise KeyboardInterrupt
     return [outcomes[name] for name in names]
 
 
 def _region(name: str, box: Box | None) -> tuple[list[int], list[int]]:
-    """Return the first and last row and column of the cube that a tile fills, or the part of it that a box needs.
+    """Return the first and last (exclusive) row and column of the cube that a tile fills, or its part for a box.
 
-    Only whole chunks: a chunk belongs to one tile, so no two writers ever touch the same one.
+    Only whole chunks: a chunk belongs to one tile, so no two workers ever write the same one.
     """
     lon, lat = tile_corner(name)
-    top, left = round((NORTH - lat) / RESOLUTION), round((lon + 180) / RESOLUTION)
-    rows, cols = [top, top + TILE_SIZE], [left, left + TILE_SIZE]
-    if box is not None:
-        edges = (NORTH - box.north, NORTH - box.south), (box.west + 180, box.east + 180)
-        for part, (first, last) in zip((rows, cols), edges, strict=True):
-            # to a tenth of a pixel, so that a box on a chunk's edge does not ask for the next chunk
-            first, last = first / RESOLUTION + 0.1, last / RESOLUTION - 0.1
-            part[0] = max(part[0], int(first // CHUNK) * CHUNK)
-            part[1] = min(part[1], -int(-last // CHUNK) * CHUNK)
+    tile = pixel_slices(Box(lon, lat - TILE_DEGREES, lon + TILE_DEGREES, lat))
+    wanted = tile if box is None else pixel_slices(box)
+    rows, cols = (
+        [max(t.start, w.start // CHUNK * CHUNK), min(t.stop, -(-w.stop // CHUNK) * CHUNK)]
+        for t, w in zip(tile, wanted, strict=True)
+    )
     return rows, cols
 
 
@@ -354,16 +335,6 @@ def _covers(record: dict[str, Any], rows: list[int], cols: list[int]) -> bool:
     return all(
         has[0] <= wanted[0] and wanted[1] <= has[1] for has, wanted in ((record["rows"], rows), (record["cols"], cols))
     )
-
-
-def _submit(executor: Executor, *args: Any) -> Future:
-    """Hand a part of a tile to the executor; where that is broken, the error is the part's."""
-    try:
-        return executor.submit(_attempt, *args)
-    except RuntimeError as error:
-        failed: Future = Future()
-        failed.set_exception(error)
-        return failed
 
 
 def _attempt(session: icechunk.Session, *args: Any) -> tuple[icechunk.Session | None, str]:
@@ -382,7 +353,7 @@ def write_tile(
     Parameters
     ----------
     session : icechunk.Session
-        A fork, which a worker got.
+        A worker's fork.
     name, year, root
         As for :func:`workshop.tiles.open_tile`.
     rows, cols : [int, int]
@@ -400,13 +371,15 @@ def write_tile(
     workshop.tiles.TileError
         When the tile is missing, damaged, or not what its name promises.
     CubeError
-        When its pixels are not where the cube has them, or hold values that the legend does not know.
+        When rows or columns are not borders of chunks inside the tile, or a value is not in the legend.
     """
     label = f"{name} ({year})"
-    tile = open_tile(name, year, root)
-    whole = cube.open_session(session.store)
-    there = cube.locate(label, tile, whole)  # by the tile's own georeferencing, not by its name
-    tile.close()
+    (tile_top, _), (tile_left, _) = region = _region(name, None)
+    for part, tile in zip((rows, cols), region, strict=True):
+        if part[0] % CHUNK or part[1] % CHUNK or not tile[0] <= part[0] < part[1] <= tile[1]:
+            raise CubeError(f"{label}: expected rows and columns as multiples of {CHUNK} inside {region}, found {part}")
+    path = tile_path(name, year, root)
+    check_tile(path, name, year)  # its bounds are those that the name promises, so the name says where it goes
     array, *overviews = (
         zarr.open_array(session.store, path=f"{_group(factor)}/{ARRAY}".strip("/"), mode="r+")
         for factor in (1, *OVERVIEWS)
@@ -414,22 +387,22 @@ def write_tile(
     dense = array.with_config({"write_empty_chunks": True})
     coarse = [np.empty(((rows[1] - rows[0]) // f, (cols[1] - cols[0]) // f), np.uint8) for f in OVERVIEWS]
     known = legend.group_index() != 255
-    index = whole.year.values.tolist().index(year)
-    left, width = cols[0] - there[1].start, cols[1] - cols[0]
-    # GDAL would keep what it decoded, up to 5 % of the machine's memory; each strip is needed once
-    with rasterio.Env(GDAL_CACHEMAX=16), rasterio.open(tile_path(name, year, root)) as src:
+    index = repository.years(session.store).index(year)
+    with rasterio.open(path) as src:
+        if src.shape != (TILE_SIZE, TILE_SIZE):
+            raise TileError(f"{label}: expected {TILE_SIZE} x {TILE_SIZE} pixels, found {src.height} x {src.width}")
         for top in range(rows[0], rows[1], CHUNK):
-            first = top - there[0].start
+            first = top - tile_top
             require_strips(src, label, (first, first + CHUNK))
-            band = src.read(1, window=Window(left, first, width, CHUNK))
+            band = src.read(1, window=Window(cols[0] - tile_left, first, cols[1] - cols[0], CHUNK))
             counts, *modes = summarize(band)
             codes = np.flatnonzero(counts)
             if not known[codes].all():
                 raise CubeError(f"{label}: expected values of the legend, found {codes[~known[codes]].tolist()}")
             # without no data, no chunk can be empty: Zarr need not compare each one with the fill value
             (array if counts[legend.NODATA] else dense)[index, top : top + CHUNK, cols[0] : cols[1]] = band
-            for factor, whole, part in zip(OVERVIEWS, coarse, modes, strict=True):
-                whole[(top - rows[0]) // factor :][: CHUNK // factor] = part
+            for factor, overview, mode in zip(OVERVIEWS, coarse, modes, strict=True):
+                overview[(top - rows[0]) // factor :][: CHUNK // factor] = mode
     for factor, overview, pixels in zip(OVERVIEWS, overviews, coarse, strict=True):
         overview[index, rows[0] // factor : rows[1] // factor, cols[0] // factor : cols[1] // factor] = pixels
     return session

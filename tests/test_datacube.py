@@ -1,0 +1,574 @@
+"""The cube: what it holds and refuses, and what it survives: kills, races, and a store that comes and goes."""
+
+import contextlib
+import dataclasses
+import itertools
+import multiprocessing
+import random
+import socket
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor
+from itertools import product
+
+import icechunk
+import numpy as np
+import pytest
+import rasterio
+import zarr
+from rasterio.windows import from_bounds
+
+from workshop import datacube, repository, stores, tiles
+
+BOX = tiles.Box(-112.5, 40.875, -112.25, 41.0)  # 500 x 1000 pixels, two chunks a year
+# Icechunk's threads do not survive a fork, so the process that is forked must not have imported it.
+PROCESSES = multiprocessing.get_context("forkserver" if hasattr(socket, "AF_UNIX") else "spawn")
+if PROCESSES.get_start_method() == "forkserver":
+    PROCESSES.set_forkserver_preload(["pytest", "workshop.tiles", "xarray", "zarr", "obstore", "boto3"])
+
+
+def layer(year, box=BOX):
+    return tiles.select_box(tiles.open_tile(tiles.SAMPLE_TILE, year), box)
+
+
+def source(year, box=BOX):
+    """Return the pixels of a tile, by a path that shares nothing with the cube."""
+    with rasterio.open(tiles.tile_path(tiles.SAMPLE_TILE, year)) as src:
+        return src.read(1, window=from_bounds(*box, src.transform).round_offsets().round_lengths())
+
+
+def history(repo, branch="main"):
+    return [snapshot.id for snapshot in repo.ancestry(branch=branch)]
+
+
+def version(repo, snapshot):
+    """Return a version as Zarr sees it."""
+    return zarr.open_group(repo.readonly_session(snapshot_id=snapshot).store, mode="r")
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("GLAD_BUCKET", raising=False)
+        yield stores.open_bucket()
+
+
+@pytest.fixture(scope="module")
+def shared(bucket):
+    """Return a cube of 2000 and 2005 that no test may change."""
+    return datacube.build(bucket.icechunk("shared"), years=(2000, 2005), box=BOX)
+
+
+@pytest.fixture
+def repo(bucket, request):
+    """Return a cube of 2000 and 2005 of a test's own."""
+    return datacube.build(bucket.icechunk(f"own/{request.node.name}"), years=(2000, 2005), box=BOX)
+
+
+# What it holds
+
+
+def test_a_cube_holds_what_the_tiles_hold(bucket):
+    repo = datacube.build(bucket.icechunk("whole"))
+    found = repository.read(repo)
+    assert (found.dims, found.shape, found.dtype) == (("year", "y", "x"), (5, 2000, 4000), np.uint8)
+    assert found.rio.crs == "EPSG:4326"
+    transform = [float(number) for number in found.spatial_ref.attrs["GeoTransform"].split()]
+    np.testing.assert_allclose(transform, [-112.5, 0.00025, 0, 41, 0, -0.00025], rtol=0, atol=1e-12)
+    assert found.encoding["chunks"] == (1, 500, 500) and found.encoding["fill_value"] == 255
+    box = tiles.TEACHING_WINDOW
+    np.testing.assert_allclose(found.y, box.north - (np.arange(2000) + 0.5) * tiles.RESOLUTION, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(found.x, box.west + (np.arange(4000) + 0.5) * tiles.RESOLUTION, rtol=0, atol=1e-9)
+    for year in tiles.YEARS:
+        np.testing.assert_array_equal(found.sel(year=year), source(year, box))
+    # and as somebody reads it who does not know of us
+    plain = zarr.open_group(repo.readonly_session("main").store, mode="r")
+    np.testing.assert_array_equal(plain["year"][:], tiles.YEARS)
+    np.testing.assert_array_equal(plain["lulc"][4], source(2020, box))
+
+
+def test_a_commit_says_where_its_pixels_are_from(shared):
+    newest = next(iter(shared.ancestry(branch="main")))
+    assert newest.message == "Append 2005"
+    assert newest.metadata["source"] == "2005/50N_120W.tif"
+    assert newest.metadata["sha256"] == datacube.digest(source(2005))
+    assert newest.metadata["year"] == 2005
+
+
+def test_build_goes_on_where_it_stopped_and_then_changes_nothing(bucket):
+    storage = bucket.icechunk("resumed")
+    icechunk.Repository.create(storage)  # what a writer killed at the very start leaves behind
+    datacube.build(storage, years=(2000,), box=BOX)
+    repo = datacube.build(storage, box=BOX)
+    before = history(repo)
+    assert len(before) == 6
+    assert history(datacube.build(storage, box=BOX)) == before
+    np.testing.assert_array_equal(repository.read(repo), [source(year) for year in tiles.YEARS])
+
+
+def test_a_region_changes_its_pixels_and_nothing_else(repo):
+    patch = layer(2005)[100:300, 450:600] * 0 + 10
+    before = repository.read(repo).load()
+    base = repo.lookup_branch("main")
+    snapshot = datacube.write_region(repo, 2005, patch, message="Patch", metadata={"author": "me"})
+    expected = before.values.copy()
+    expected[1, 100:300, 450:600] = 10
+    np.testing.assert_array_equal(repository.read(repo), expected)
+    np.testing.assert_array_equal(version(repo, base)["lulc"][:], before)
+    diff = repo.diff(from_snapshot_id=base, to_snapshot_id=snapshot)
+    assert diff.updated_chunks == {"/lulc": [[1, 0, 0], [1, 0, 1]]}
+    assert not (diff.updated_arrays or diff.new_arrays or diff.deleted_arrays)
+    assert next(iter(repo.ancestry(branch="main"))).metadata["author"] == "me"
+
+
+def test_one_pixel_is_a_region(repo):
+    datacube.write_region(repo, 2000, layer(2000)[7:8, 9:10] * 0 + 250, message="One pixel")
+    assert int(repository.read(repo)[0, 7, 9]) == 250
+    assert int((repository.read(repo)[0] != source(2000)).sum()) == 1
+
+
+def test_a_patch_that_is_off_by_rounding_takes_the_grid_of_the_cube(repo):
+    """A billionth of a pixel's size comes from every other program's arithmetic."""
+    patch = shifted(layer(2000)[7:9, 9:12] * 0 + 250, x=1e-9, y=-1e-9)
+    before = repository.read(repo)
+    datacube.write_region(repo, 2000, patch, message="Rounded")
+    found = repository.read(repo)
+    assert found.x.equals(before.x) and found.y.equals(before.y)
+    assert (found[0, 7:9, 9:12] == 250).all()
+
+
+# What it refuses: one clear error, and the history as it was
+
+
+def shifted(array, **by):
+    return array.assign_coords({axis: array[axis] + step for axis, step in by.items()})
+
+
+def other_class(array):
+    changed = array.copy()
+    changed[0, 0] = 60
+    return changed
+
+
+def at(axis, pixels):
+    return lambda a: shifted(a[:10, :10], **{axis: pixels * tiles.RESOLUTION})
+
+
+REFUSED = {
+    "float": (2005, lambda a: a.astype(float), "as uint8, found float64"),
+    "signed": (2005, lambda a: a.astype("int8"), "as uint8, found int8"),
+    "unknown class": (2005, other_class, r"values of the legend, found \[60\]"),
+    "CRS": (2005, lambda a: a.rio.write_crs("EPSG:32612"), "expected the CRS EPSG:4326, found EPSG:32612"),
+    "no CRS": (2005, lambda a: a.drop_vars("spatial_ref"), "expected the CRS EPSG:4326, found None"),
+    "year": (2010, lambda a: a, r"one of the cube's years \[2000, 2005\], found 2010"),
+    "west of it": (2005, at("x", -1), "pixel centers of the cube along x"),
+    "north of it": (2005, at("y", 1), "pixel centers of the cube along y"),
+    "east of it": (2005, at("x", 991), "pixel centers of the cube along x"),
+    "south of it": (2005, at("y", -491), "pixel centers of the cube along y"),
+    "half a pixel off": (2005, at("x", 0.5), "pixel centers of the cube along x"),
+    "gap": (2005, lambda a: a[5:10, [5, 6, 8]], "non-contiguous"),
+    "upside down": (2005, lambda a: a[10:5:-1, :10], "non-contiguous"),
+    "not a number": (2005, at("y", np.nan), "pixel centers of the cube along y"),
+}
+
+
+@pytest.mark.parametrize(("year", "change", "message"), REFUSED.values(), ids=REFUSED)
+def test_a_region_that_is_refused_changes_nothing(shared, year, change, message):
+    before = history(shared)
+    with pytest.raises((datacube.CubeError, ValueError), match=message):
+        datacube.write_region(shared, year, change(layer(2005)), message="x")
+    assert history(shared) == before
+
+
+@pytest.mark.parametrize(
+    ("years", "box", "message"),
+    [
+        ((2000, 2005, 2010), BOX._replace(west=-112.375), "found one of 500 x 1000 pixels; choose another path"),
+        ((2000, 2005, 2010), BOX._replace(west=-112.625), "pixel centers of the cube along x"),
+        ((2012,), BOX, "no such year"),
+    ],
+)
+def test_the_cube_of_another_box_is_not_built_upon(bucket, shared, years, box, message):
+    before = history(shared)
+    with pytest.raises((datacube.CubeError, tiles.TileError), match=message):
+        datacube.build(bucket.icechunk("shared"), years=years, box=box)
+    assert history(shared) == before
+
+
+def test_an_earlier_year_is_refused(bucket):
+    datacube.build(bucket.icechunk("late"), years=(2010,), box=BOX)
+    with pytest.raises(datacube.CubeError, match="expected a year after 2010"):
+        datacube.build(bucket.icechunk("late"), years=(2005,), box=BOX)
+
+
+def test_a_place_with_other_things(bucket):
+    bucket.client().put_object(Bucket=bucket.name, Key=f"{bucket.prefix}/taken/notes.txt", Body=b"mine")
+    with pytest.raises(datacube.CubeError, match=r"or an empty place, found 1 other objects such as notes\.txt"):
+        datacube.build(bucket.icechunk("taken"), box=BOX)
+    assert [thing.key for thing in bucket.icechunk("taken").list_objects_metadata()] == ["notes.txt"]
+
+
+# Stores that fail
+
+
+def test_a_store_that_does_not_answer_is_given_up_within_seconds(bucket):
+    """Icechunk's own settings try for minutes; a port that accepts and says nothing is the worst case."""
+    storage = dataclasses.replace(bucket, endpoint_url="http://127.0.0.1:9").icechunk("cube")
+    begin = time.monotonic()
+    with pytest.raises(icechunk.IcechunkError):
+        repository.open_or_create(storage)
+    assert time.monotonic() - begin < 30
+    given = repository.open_or_create(bucket.icechunk("patience")).config.storage
+    assert (given.retries.max_tries, given.timeouts.connect_timeout_ms) == (5, 5000)
+    assert given.timeouts.operation_attempt_timeout_ms == 60_000
+
+
+class CutLine:
+    """Forwards connections to a port on loopback until a number of PUT requests has passed, then nothing."""
+
+    def __init__(self, port, puts):
+        self.target, self.left, self.open = ("127.0.0.1", port), puts, True
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.sockets, self.deaf = [], set()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                near, _ = self.listener.accept()
+            except OSError:
+                return
+            if not self.open:
+                near.close()
+                continue
+            far = socket.create_connection(self.target)
+            self.sockets += [near, far]
+            threading.Thread(target=self._pump, args=(near, far, True), daemon=True).start()
+            threading.Thread(target=self._pump, args=(far, near, False), daemon=True).start()
+
+    def _pump(self, source, sink, count):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                if count and data.startswith(b"PUT "):
+                    self.left -= 1
+                    if self.left == 0:
+                        self.deaf.add(source)
+                if sink in self.deaf:
+                    break  # the request that ends it still arrives; its answer does not
+                sink.sendall(data)
+                if source in self.deaf:
+                    self.cut()
+        for end in (source, sink):  # a close alone does not wake the thread that reads from it
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def cut(self):
+        self.open = False
+        for end in self.sockets:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def close(self):
+        self.cut()
+        self.listener.close()
+
+
+def behind(bucket, line):
+    return dataclasses.replace(bucket, endpoint_url=f"http://127.0.0.1:{line.port}")
+
+
+# An append here is eight PUT requests: two chunks, manifests, transaction log, snapshot, backup, the branch itself.
+@pytest.mark.parametrize("puts", range(1, 10))
+def test_a_store_that_vanishes_midway(bucket, puts):
+    path = f"vanishing/{puts}"
+    repo = datacube.build(bucket.icechunk(path), years=(2000,), box=BOX)
+    before = history(repo)
+    line = CutLine(int(bucket.endpoint_url.rsplit(":", 1)[1]), puts)
+    try:
+        with contextlib.nullcontext() if puts == 9 else pytest.raises(icechunk.IcechunkError):
+            datacube.build(behind(bucket, line).icechunk(path), years=(2000, 2005), box=BOX)
+    finally:
+        line.close()
+    arrived = history(repo) != before
+    if arrived:  # whole, or not at all
+        assert history(repo)[1:] == before
+    assert puts >= 8 or not arrived
+    np.testing.assert_array_equal(repository.read(repo), [source(y) for y in (2000, 2005)[: 1 + arrived]])
+    datacube.build(bucket.icechunk(path), box=BOX)
+    np.testing.assert_array_equal(repository.read(repo), [source(year) for year in tiles.YEARS])
+
+
+@pytest.mark.parametrize("puts", range(1, 4))
+def test_a_store_that_vanishes_while_the_repository_is_made(bucket, puts):
+    """Icechunk makes one in three PUT requests, and refuses a place where it finds what is left of an attempt."""
+    path = f"unborn/{puts}"
+    line = CutLine(int(bucket.endpoint_url.rsplit(":", 1)[1]), puts)
+    try:
+        with pytest.raises(icechunk.IcechunkError):
+            datacube.build(behind(bucket, line).icechunk(path), years=(2000,), box=BOX)
+    finally:
+        line.close()
+    assert bucket.icechunk(path).list_objects_metadata()
+    assert icechunk.Repository.exists(bucket.icechunk(path)) == (puts == 3)
+    repo = datacube.build(bucket.icechunk(path), years=(2000,), box=BOX)
+    np.testing.assert_array_equal(repository.read(repo), [source(2000)])
+
+
+def test_two_who_make_it_at_once(bucket, monkeypatch):
+    storage, other = bucket.icechunk("twins"), []
+
+    def overtaken(*args, **kwargs):
+        other.append(icechunk.Repository.create(storage))
+        return icechunk.Repository.create(storage)
+
+    monkeypatch.setattr(icechunk.Repository, "open_or_create", overtaken)
+    assert history(repository.open_or_create(storage)) == history(other[0])
+
+
+class LostAnswer(CutLine):
+    """Swallows the answer to one PUT request and goes on."""
+
+    def cut(self):
+        for end in self.sockets:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_commit_whose_answer_is_lost_is_not_somebody_elses(repo, bucket, request):
+    """Icechunk asks again and recognizes its own object; without that, our commit would look like a conflict."""
+    before = history(repo)
+    line = LostAnswer(int(bucket.endpoint_url.rsplit(":", 1)[1]), 6)  # the last PUT of a region moves the branch
+    try:
+        far = repository.open_or_create(behind(bucket, line).icechunk(f"own/{request.node.name}"))
+        made = datacube.write_region(far, 2000, layer(2000)[:10, :10] * 0 + 3, message="ours")
+    finally:
+        line.close()
+    assert line.left <= 0
+    assert history(repo) == [made, *before]
+
+
+# Kills
+
+
+def build_until_killed(bucket, path, started):
+    started.set()
+    datacube.build(bucket.icechunk(path), box=BOX)
+
+
+@pytest.mark.parametrize("at_least", [12, pytest.param(50, marks=pytest.mark.soak)])
+def test_a_killed_writer_leaves_a_whole_cube(bucket, at_least):
+    """Kill writers at random moments; after each, main must be a commit that was meant, equal to its tiles."""
+    expected = {year: source(year) for year in tiles.YEARS}
+    # spread over the work, each part equally often, in random order
+    moments = itertools.cycle(random.Random(3).sample([(k + 0.5) / 12 for k in range(12)], 12))
+    kills, begun_years, cubes = 0, set(), 0
+    duration = 0.0  # of a whole build; measured first, so that kills fall in all parts of the work
+    while kills < at_least:
+        path = f"killed/{at_least}/{cubes}"
+        cubes += 1
+        finished, compared = False, set()
+        while not finished:
+            started = PROCESSES.Event()
+            writer = PROCESSES.Process(target=build_until_killed, args=(bucket, path, started))
+            writer.start()
+            assert started.wait(300)
+            begin = time.monotonic()
+            writer.join(next(moments) * duration if duration else 60)
+            finished = writer.exitcode is not None
+            writer.kill()
+            writer.join()
+            if finished:
+                assert writer.exitcode == 0
+                duration = duration or time.monotonic() - begin
+            else:
+                kills += 1
+                begun_years.add(whole_years(bucket, path, expected, compared))
+        # the finished cube once more from the start, should a kill have spoilt what an earlier one had left whole
+        assert whole_years(bucket, path, expected, set()) == len(tiles.YEARS)
+    assert begun_years & {0, 1} and begun_years & {2, 3, 4}, "the kills did not fall in all parts of the work"
+
+
+def whole_years(bucket, path, expected, compared):
+    """Return how many years a cube holds, after comparing those snapshots with the tiles that were not compared yet."""
+    storage = bucket.icechunk(path)
+    if not icechunk.Repository.exists(storage):
+        return 0
+    repo = icechunk.Repository.open(storage)
+    snapshots = list(repo.ancestry(branch="main"))
+    messages = [snapshot.message for snapshot in reversed(snapshots)]
+    assert messages == ["Repository initialized", *(f"Append {y}" for y in tiles.YEARS)][: len(messages)]
+    for count, snapshot in enumerate(reversed(snapshots[:-1])):
+        if snapshot.id in compared:
+            continue
+        group = zarr.open_group(repo.readonly_session(snapshot_id=snapshot.id).store, mode="r")
+        years = tiles.YEARS[: count + 1]
+        np.testing.assert_array_equal(group["year"][:], years)
+        assert group["lulc"].shape == (len(years), 500, 1000)
+        np.testing.assert_array_equal(group["lulc"][-1], expected[years[-1]])
+        compared.add(snapshot.id)
+    return max(0, len(snapshots) - 1)
+
+
+# Races
+
+WIDE = tiles.Box(-112.5, 40.75, -112.0, 41.0)  # 1000 x 2000 pixels, eight chunks a year
+
+
+def own_square(writer, k):
+    """Return rows and columns: two writers share a band of rows, and each square touches a neighbor's chunk."""
+    return slice(120 * writer, 120 * writer + 120), slice(150 * k, 150 * k + 150)
+
+
+def write_own_regions(bucket, path, writer, commits):
+    """Write a row of rectangles, one commit each."""
+    repo = repository.open_or_create(bucket.icechunk(path))
+    like = layer(2000, WIDE)
+    said = []
+    for k in range(commits):
+        patch = like[own_square(writer, k)]
+        patch = patch.copy(data=np.full(patch.shape, 2 + writer, np.uint8))
+        said.append(datacube.write_region(repo, 2000, patch, message=f"writer {writer}, square {k}"))
+    return said
+
+
+@pytest.mark.parametrize(("writers", "commits"), [(4, 6), pytest.param(8, 13, marks=pytest.mark.soak)])
+def test_many_writers_lose_no_commit(bucket, writers, commits):
+    path = f"raced/{writers}"
+    repo = datacube.build(bucket.icechunk(path), years=(2000, 2005), box=WIDE)
+    before = history(repo)
+    expected = np.stack([source(2000, WIDE), source(2005, WIDE)])
+    for writer, k in product(range(writers), range(commits)):
+        expected[0][own_square(writer, k)] = 2 + writer
+    with ProcessPoolExecutor(writers, mp_context=PROCESSES) as pool:
+        jobs = [pool.submit(write_own_regions, bucket, path, writer, commits) for writer in range(writers)]
+        said = [snapshot for job in jobs for snapshot in job.result()]
+    assert len(said) == writers * commits
+    assert history(repo)[len(said) :] == before and set(history(repo)[: len(said)]) == set(said)
+    np.testing.assert_array_equal(repository.read(repo), expected)
+    # each commit changed its rectangle and nothing else
+    for snapshot in list(repo.ancestry(branch="main"))[: len(said)]:
+        now, parent = (version(repo, i)["lulc"][0] for i in (snapshot.id, snapshot.parent_id))
+        writer, k = (int(word) for word in snapshot.message.removeprefix("writer ").split(", square "))
+        own = np.zeros(now.shape, bool)
+        own[own_square(writer, k)] = True
+        assert (now[own] == 2 + writer).all()
+        assert (now == parent)[~own].all()
+
+
+def overtake(monkeypatch, first):
+    """Let somebody else commit between our writing and our commit, once."""
+    plain, done = icechunk.Session.commit, []
+
+    def commit(session, *args, **kwargs):
+        if not done:
+            done.append(True)
+            first()
+        return plain(session, *args, **kwargs)
+
+    monkeypatch.setattr(icechunk.Session, "commit", commit)
+
+
+def test_two_edits_of_one_chunk_both_survive(repo, monkeypatch):
+    a, b = layer(2000)[:10, :10] * 0 + 3, layer(2000)[20:30, 20:30] * 0 + 4
+    overtake(monkeypatch, lambda: datacube.write_region(repo, 2000, a, message="theirs"))
+    datacube.write_region(repo, 2000, b, message="ours")
+    found = repository.read(repo)[0].values
+    assert (found[:10, :10] == 3).all() and (found[20:30, 20:30] == 4).all()
+    assert int((found != source(2000)).sum()) <= 200
+    assert [s.message for s in repo.ancestry(branch="main")][:2] == ["ours", "theirs"]
+
+
+def test_two_edits_of_one_pixel_are_refused(repo, monkeypatch):
+    a, b = layer(2000)[:10, :10] * 0 + 3, layer(2000)[9:20, 9:20] * 0 + 4
+    overtake(monkeypatch, lambda: datacube.write_region(repo, 2000, a, message="theirs"))
+    with pytest.raises(datacube.CubeError, match="another commit changed these pixels"):
+        datacube.write_region(repo, 2000, b, message="ours")
+    assert next(iter(repo.ancestry(branch="main"))).message == "theirs"
+
+
+def test_a_region_and_an_append_survive_each_other(repo, bucket, request, monkeypatch):
+    storage = bucket.icechunk(f"own/{request.node.name}")
+    patch = layer(2000)[:10, :10] * 0 + 3
+    overtake(monkeypatch, lambda: datacube.build(storage, years=(2000, 2005, 2010), box=BOX))
+    datacube.write_region(repo, 2000, patch, message="ours")
+    overtake(monkeypatch, lambda: datacube.write_region(repo, 2000, patch + np.uint8(1), message="theirs"))
+    datacube.build(storage, years=(2015,), box=BOX)
+    found = repository.read(repo)
+    assert found.year.values.tolist() == [2000, 2005, 2010, 2015]
+    np.testing.assert_array_equal(found[1:], [source(year) for year in (2005, 2010, 2015)])
+    assert (found[0, :10, :10] == 4).all()
+
+
+def test_a_year_that_another_process_appended_meanwhile_is_there_once(repo, bucket, request, monkeypatch):
+    storage = bucket.icechunk(f"own/{request.node.name}")
+    overtake(monkeypatch, lambda: datacube.build(storage, years=(2010,), box=BOX))
+    datacube.build(storage, years=(2010,), box=BOX)
+    np.testing.assert_array_equal(repository.read(repo), [source(year) for year in (2000, 2005, 2010)])
+    assert len(history(repo)) == 4
+
+
+def write_into(repo, path, values):
+    """Change one of the cube's arrays behind our back."""
+    with repo.transaction("main", message="theirs") as store:
+        zarr.open_array(store, path=path, mode="r+")[:] = values
+
+
+def in_another_crs(repo):
+    """Change an attribute; no chunk is touched."""
+    with repo.transaction("main", message="theirs") as store:
+        array = zarr.open_array(store, path="spatial_ref", mode="r+")
+        array.attrs.update(dict.fromkeys(("crs_wkt", "spatial_ref"), rasterio.CRS.from_epsg(3857).to_wkt()))
+
+
+# What was checked before somebody else moved the branch does not hold after it. Icechunk sees no conflict in any of
+# these: they changed other nodes or chunks than we did.
+MEANWHILE = {
+    "reset to before the year": (lambda r: r.reset_branch("main", history(r)[1]), "one of the cube's years .2000."),
+    "reset to nothing": (lambda r: r.reset_branch("main", history(r)[2]), "No group found"),
+    "years relabelled": (lambda r: write_into(r, "year", [2000, 2001]), "one of the cube's years .2000, 2001."),
+    "moved by half a pixel": (
+        lambda r: write_into(r, "x", layer(2000).x.values + 0.000125),
+        "pixel centers of the cube along x",
+    ),
+    "in another CRS": (in_another_crs, "expected the CRS EPSG:3857, found EPSG:4326"),
+    "turned": (lambda r: write_into(r, "y", layer(2000).y.values[::-1]), "another commit changed these pixels"),
+}
+
+
+@pytest.mark.parametrize(("theirs", "message"), MEANWHILE.values(), ids=MEANWHILE)
+def test_a_region_is_checked_again_after_others_changed_the_cube(repo, monkeypatch, theirs, message):
+    tips = []
+    overtake(monkeypatch, lambda: (theirs(repo), tips.extend(history(repo))))
+    with pytest.raises((datacube.CubeError, ValueError, FileNotFoundError), match=message):
+        datacube.write_region(repo, 2005, layer(2005)[:10, :10] * 0 + 3, message="ours")
+    assert tips and history(repo) == tips
+
+
+def test_three_edits_of_one_chunk_all_survive(repo, monkeypatch):
+    """Overtaken twice: what was there before is looked at anew each time."""
+    squares = [layer(2000)[20 * k : 20 * k + 10, :10] * 0 + 3 + k for k in range(3)]
+    plain, others = icechunk.Session.commit, squares[:2]
+
+    def commit(session, message, *args, **kwargs):
+        if message == "ours" and others:
+            datacube.write_region(repo, 2000, others.pop(), message="theirs")
+        return plain(session, message, *args, **kwargs)
+
+    monkeypatch.setattr(icechunk.Session, "commit", commit)
+    datacube.write_region(repo, 2000, squares[2], message="ours")
+    found = repository.read(repo)[0].values
+    assert all((found[20 * k : 20 * k + 10, :10] == 3 + k).all() for k in range(3))
+    assert [s.message for s in repo.ancestry(branch="main")][:3] == ["ours", "theirs", "theirs"]
+
+
+def test_it_gives_up_at_last(repo, monkeypatch):
+    monkeypatch.setattr(repository, "ATTEMPTS", 3)
+
+    def commit(*args, **kwargs):
+        raise icechunk.ConflictError("a", "b")
+
+    monkeypatch.setattr(icechunk.Session, "commit", commit)
+    with pytest.raises(datacube.CubeError, match="other commits landed first 3 times; nothing was committed"):
+        datacube.write_region(repo, 2000, layer(2000)[:5, :5], message="x")

@@ -1,0 +1,172 @@
+"""The datacube of one box: build it year by year, and write a region; each is one commit.
+
+A cube is an Icechunk repository with the array ``lulc (year, y, x)``, uint8. Lessons 04 and 05 write these calls out.
+"""
+
+import hashlib
+from typing import Any
+
+import icechunk
+import numpy as np
+import xarray as xr
+from icechunk.xarray import to_icechunk
+
+from workshop import legend, repository
+from workshop.repository import ARRAY, CubeError
+from workshop.tiles import SAMPLE_TILE, TEACHING_WINDOW, TOLERANCE, YEARS, Box, open_tile, select_box, tile_source
+
+# 0 is a class, so what was never written must read as "no data"
+ENCODING = {
+    ARRAY: {"chunks": (1, 500, 500), "fill_value": legend.NODATA, "grid_mapping": "spatial_ref"},
+    "year": {"chunks": (64,)},
+}
+
+
+def build(
+    storage: icechunk.Storage, years: tuple[int, ...] = YEARS, tile: str = SAMPLE_TILE, box: Box = TEACHING_WINDOW
+) -> icechunk.Repository:
+    """Make the cube of a box, one commit a year, or complete it where an earlier run stopped.
+
+    Parameters
+    ----------
+    storage : icechunk.Storage
+        Where, such as ``bucket.icechunk("cube")``.
+    years : tuple of int
+        In order.
+    tile : str
+        The tile that the box is on.
+    box : Box
+        In degrees.
+
+    Returns
+    -------
+    icechunk.Repository
+
+    Raises
+    ------
+    workshop.tiles.TileError
+        When a tile is missing or damaged.
+    CubeError
+        When the repository holds a cube of another box, or later years.
+    """
+    repo = repository.open_or_create(storage)
+    for year in years:
+
+        def append(session: icechunk.Session, year: int = year) -> tuple[str, dict[str, Any]] | None:
+            there = repository.years(session.store)
+            if year in there:
+                return None
+            if there and year < there[-1]:
+                raise CubeError(f"appending {year}: expected a year after {there[-1]}, the cube's last one")
+            layer = select_box(open_tile(tile, year), box).load()
+            _check_classes(layer)
+            if there:
+                cube = _open(session)
+                layer = _on_grid_of(cube, layer)
+                if layer.shape != cube.shape[1:]:
+                    raise CubeError(
+                        f"appending {year}: expected the cube of {box}, found one of {cube.sizes['y']} x "
+                        f"{cube.sizes['x']} pixels; choose another path for this box"
+                    )
+            how = {"append_dim": "year", "mode": "a-"} if there else {"encoding": ENCODING}
+            to_icechunk(layer.expand_dims(year=[year]).to_dataset(), session, **how)
+            source = {"source": tile_source(tile, year), "author": "workshop"}
+            return f"Append {year}", source | _describe(year, layer)
+
+        repository.commit(repo, append)
+    return repo
+
+
+def write_region(
+    repo: icechunk.Repository, year: int, patch: xr.DataArray, *, message: str, metadata: dict[str, Any] | None = None
+) -> str:
+    """Write a rectangle of one year and commit it, even while others commit.
+
+    Where another commit lands first, ours starts again from there, so that both edits survive, even of one chunk.
+
+    Parameters
+    ----------
+    repo : icechunk.Repository
+        The cube's repository.
+    year : int
+        One of the cube's years.
+    patch : xarray.DataArray
+        ``(y, x)``, uint8, on a part of the cube's grid and in its CRS, with values of the legend.
+    message : str
+        The commit's message.
+    metadata : dict, optional
+        Goes into the commit, beside the year and the SHA-256 of the pixels.
+
+    Returns
+    -------
+    str
+        The new snapshot's id.
+
+    Raises
+    ------
+    CubeError
+        When the patch does not fit the cube, or another commit changed the same pixels in the meantime.
+    """
+    if patch.dtype != np.uint8:
+        raise CubeError(f"expected class codes as uint8, found {patch.dtype}; open without masking or scaling")
+    patch = patch.load()
+    _check_classes(patch)
+    before = None
+
+    def write(session: icechunk.Session) -> tuple[str, dict[str, Any]]:
+        nonlocal before
+        cube = _open(session)
+        if year not in cube.year:
+            raise CubeError(f"expected one of the cube's years {cube.year.values.tolist()}, found {year}")
+        piece = _on_grid_of(cube, patch)
+        now = cube.sel(year=year, y=piece.y, x=piece.x).values
+        if before is not None and not np.array_equal(before, now):
+            raise CubeError(
+                "another commit changed these pixels while this one was being written; look at the history, then "
+                "write again if yours are to win"
+            )
+        before = now
+        piece = piece.drop_vars(set(piece.coords) - {"y", "x"}).expand_dims(year=[year])
+        to_icechunk(piece.to_dataset(name=ARRAY), session, region="auto")
+        return message, (metadata or {}) | _describe(year, patch)
+
+    return repository.commit(repo, write)
+
+
+def digest(pixels: np.ndarray) -> str:
+    """Return the SHA-256 of an array's bytes, row by row, as hexadecimal digits."""
+    return hashlib.sha256(np.ascontiguousarray(pixels)).hexdigest()
+
+
+def _open(session: icechunk.Session) -> xr.DataArray:
+    return xr.open_zarr(session.store, consolidated=False, decode_coords="all", chunks=None)[ARRAY]
+
+
+def _describe(year: int, layer: xr.DataArray) -> dict[str, Any]:
+    return {"year": int(year), "sha256": digest(layer.values)}
+
+
+def _check_classes(layer: xr.DataArray) -> None:
+    unknown = np.setdiff1d(layer, legend.table().index)
+    if unknown.size:
+        raise CubeError(f"expected values of the legend, found {unknown[:10].tolist()}; is this a land-cover layer?")
+
+
+def _on_grid_of(cube: xr.DataArray, layer: xr.DataArray) -> xr.DataArray:
+    """Return the layer with the cube's own coordinates, which it may miss by a tenth of a pixel."""
+    if layer.rio.crs != cube.rio.crs:
+        raise CubeError(
+            f"expected the CRS {cube.rio.crs}, found {layer.rio.crs}; reproject with nearest-neighbor resampling, or "
+            "write the CRS if it only got lost"
+        )
+    for axis in ("y", "x"):
+        centers, step = cube[axis].values, abs(float(cube[axis][1] - cube[axis][0]))
+        there = cube.indexes[axis].get_indexer(layer[axis], method="nearest", tolerance=TOLERANCE * step)
+        if (there < 0).any():
+            raise CubeError(
+                f"expected pixel centers of the cube along {axis}, from {centers[0]:.6f} to {centers[-1]:.6f} in steps "
+                f"of {step:.6g}, found {float(layer[axis][there < 0][0]):.6f}; cut the layer to the cube, or align it "
+                "with nearest-neighbor resampling"
+            )
+        layer = layer.assign_coords({axis: centers[there]})
+    return layer

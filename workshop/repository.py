@@ -1,0 +1,102 @@
+"""Icechunk repositories: their settings, opening or creating one, reading it, and committing when others do, too.
+
+What is in a cube is the business of ``datacube.py`` and ``world.py``.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import icechunk
+import xarray as xr
+import zarr
+from zarr.errors import GroupNotFoundError
+
+ARRAY = "lulc"
+ATTEMPTS = 100  # at a commit, when others keep landing first
+
+
+class CubeError(Exception):
+    """The cube cannot be written as asked; the message says what was expected, what was found, and what to do."""
+
+
+def settings(manifest: icechunk.ManifestConfig | None = None) -> icechunk.RepositoryConfig:
+    """Return a repository's settings; with Icechunk's own, a call waits for minutes when the store does not answer."""
+    storage = icechunk.StorageSettings(
+        retries=icechunk.StorageRetriesSettings(max_tries=5, initial_backoff_ms=100, max_backoff_ms=2000),
+        timeouts=icechunk.StorageTimeoutSettings(connect_timeout_ms=5000, operation_attempt_timeout_ms=60_000),
+    )
+    return icechunk.RepositoryConfig(storage=storage, manifest=manifest)
+
+
+def open_or_create(storage: icechunk.Storage, config: icechunk.RepositoryConfig | None = None) -> icechunk.Repository:
+    """Open the repository, or create it, even where an earlier creation was cut off.
+
+    Raises
+    ------
+    CubeError
+        When the place holds something else.
+    """
+    config = config or settings()
+    try:
+        return icechunk.Repository.open_or_create(storage, config=config)
+    except (icechunk.InvalidInputError, icechunk.ConflictError):
+        # Not empty: either another process created it just now, or an earlier creation was cut off. A cut leaves only
+        # Icechunk's first snapshot and its log, whose names are always the same.
+        found = [entry.key for entry in storage.list_objects_metadata(config.storage)]
+    if "repo" in found:
+        return icechunk.Repository.open(storage, config=config)
+    if others := [key for key in found if not key.endswith("/1CECHNKREP0F1RSTCMT0")]:
+        raise CubeError(
+            f"expected a repository or an empty place, found {len(found)} other objects such as {others[0]}; "
+            "choose another path"
+        )
+    return icechunk.Repository.create(storage, config=config, check_clean_root=False)
+
+
+def read(repo: icechunk.Repository, group: str | None = None) -> xr.DataArray:
+    """Open the cube at the tip of ``main`` lazily: ``(year, y, x)``, uint8. Later commits do not change it."""
+    store = repo.readonly_session("main").store
+    return xr.open_zarr(store, group=group, consolidated=False, decode_coords="all", chunks=None)[ARRAY]
+
+
+def years(store: icechunk.IcechunkStore) -> list[int]:
+    """Return the years of the cube in a session's store; none where nothing is written yet."""
+    try:
+        return zarr.open_group(store, mode="r")["year"][:].tolist()
+    except GroupNotFoundError:
+        return []
+
+
+def commit(
+    repo: icechunk.Repository, write: Callable[[icechunk.Session], tuple[str, dict[str, Any]] | None]
+) -> str | None:
+    """Write into a session of ``main`` and commit it; where another commit lands first, start again from there.
+
+    A rebase would keep what was written, and so rely on checks that were made before the other commit.
+
+    Parameters
+    ----------
+    repo : icechunk.Repository
+        The cube's repository.
+    write : callable
+        Takes the session; returns the commit's message and metadata, or None when there is nothing to commit.
+
+    Returns
+    -------
+    str or None
+        The new snapshot's id.
+
+    Raises
+    ------
+    CubeError
+        When others landed first :data:`ATTEMPTS` times.
+    """
+    for _ in range(ATTEMPTS):
+        session = repo.writable_session("main")
+        if (note := write(session)) is None:
+            return None
+        try:
+            return session.commit(*note)
+        except icechunk.ConflictError:
+            continue
+    raise CubeError(f"other commits landed first {ATTEMPTS} times; nothing was committed, run it again")
