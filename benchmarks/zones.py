@@ -35,35 +35,32 @@ def _cube(folder: Path):
     return lulc[:, row : row + SIDE, col : col + SIDE]
 
 
-def _blocks(lulc: Any) -> list[Any]:
-    """Return the blocks that ``workshop.zonal`` reads, in the same order."""
-    from workshop import zonal
-
-    _, *chunk = zonal._chunk_shape(lulc.variable)
-    height, width = zonal._block_shape(lulc.variable, *chunk)
+def _chunks(lulc: Any) -> list[Any]:
+    """Return the cube's chunks, which ``workshop.zonal`` reads in the same order."""
+    height, width = lulc.encoding["chunks"][1:]
     corners = ((row, col) for row in range(0, SIDE, height) for col in range(0, SIDE, width))
     return [lulc.variable[:, row : row + height, col : col + width] for row, col in corners]
 
 
-def _by_block(clock: Clock, folder: Path, function: Any) -> list[Any]:
+def _by_chunk(clock: Clock, folder: Path, function: Any) -> list[Any]:
     import dask
 
     lulc = _cube(folder)
     dask.compute(dask.delayed(function)(lulc.variable[:, :1000, :1000]))  # imports, threads
-    tasks = [dask.delayed(function)(block) for block in _blocks(lulc)]
+    tasks = [dask.delayed(function)(chunk) for chunk in _chunks(lulc)]
     with clock:
         return dask.compute(*tasks)
 
 
 def decode(clock: Clock, folder: Path) -> None:
-    """Only read the blocks, on the threads that do the counting elsewhere."""
-    sizes = _by_block(clock, folder, lambda block: np.asarray(block[0]).size)
+    """Only read the chunks, on the threads that do the counting elsewhere."""
+    sizes = _by_chunk(clock, folder, lambda chunk: np.asarray(chunk[0]).size)
     assert sum(sizes) == SIDE**2
 
 
 def bincount(clock: Clock, folder: Path) -> None:
     """One zone that is everything, by ``numpy.bincount``."""
-    found = sum(_by_block(clock, folder, lambda block: np.bincount(np.asarray(block[0]).ravel(), minlength=256)))
+    found = sum(_by_chunk(clock, folder, lambda chunk: np.bincount(np.asarray(chunk[0]).ravel(), minlength=256)))
     np.testing.assert_array_equal(found, _expected(folder))
 
 

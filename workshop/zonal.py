@@ -1,11 +1,12 @@
 """How much of each class lies inside polygons: exact counts and areas, in one pass over a cube.
 
 Each chunk that a polygon touches is read once, however many polygons there are and whether they overlap. Dask does the
-work: threads of this process, or a cluster where a ``distributed.Client`` is open.
+work, a task for each chunk: threads of this process, or a cluster where a ``distributed.Client`` is open. The cube may
+be one of references (``virtual.py``): Dask sends it with its codecs, also to a cluster.
 """
 
 from collections.abc import Iterator
-from itertools import batched
+from itertools import batched, product
 
 import dask
 import geopandas as gpd
@@ -17,9 +18,8 @@ import xarray as xr
 from dask.delayed import Delayed
 from pyproj import CRS
 
-BLOCK = 4_000_000  # pixels of a year that a task reads at once, where chunks are smaller
 BATCH = 1000  # tasks whose results are in memory together
-KINDS = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
+CHUNK = (500, 500)  # pixels of a task where the cube has no chunks
 
 
 class ZonalError(ValueError):
@@ -51,20 +51,18 @@ def count_classes(lulc: xr.DataArray, zones: gpd.GeoDataFrame | gpd.GeoSeries) -
     Raises
     ------
     ZonalError
-        When the cube does not hold class codes on an even grid in degrees; when a zone is no polygon, empty, invalid,
-        or in another CRS; when two zones have the same name.
+        When the cube does not hold class codes on an even grid in degrees; when a zone is not a valid polygon, is
+        empty, or is in another CRS; when two zones have the same name.
     """
     _check_grid(lulc)
     _check_zones(zones, lulc)
-    cube = lulc.variable if "year" in lulc.dims else lulc.variable.expand_dims("year")
-    (v0, dv), (u0, du) = (_axis(lulc, axis) for axis in ("y", "x"))
-    edges = _edges(zones.geometry, (u0, du), (v0, dv))
-    row_area = pixel_area(lulc["y"].values, dv, du)
+    cube = (lulc if "year" in lulc.dims else lulc.expand_dims("year")).variable.transpose("year", "y", "x")
+    axes = [_axis(lulc, axis) for axis in ("y", "x")]
+    row_area = pixel_area(lulc["y"].values, axes[0][1], axes[1][1])
 
-    pixels = np.zeros((len(edges), cube.sizes["year"], 256), np.int64)
+    pixels = np.zeros((len(zones), cube.sizes["year"], 256), np.int64)
     areas = np.zeros(pixels.shape)
-    frames, part_of = _frames(zones.geometry, (u0, du), (v0, dv))
-    for batch in batched(_tasks(cube, edges, frames, part_of, row_area), BATCH):
+    for batch in batched(_tasks(cube, zones.geometry, axes, row_area), BATCH):
         for there, counted, area in dask.compute(*batch):
             pixels[there] += counted
             areas[there] += area
@@ -109,9 +107,6 @@ def pixel_area(latitude: np.ndarray, height: float, width: float) -> np.ndarray:
 
 
 def _check_grid(lulc: xr.DataArray) -> None:
-    if not isinstance(lulc, xr.DataArray) or lulc.dims not in (("year", "y", "x"), ("y", "x")):
-        found = getattr(lulc, "dims", type(lulc).__name__)
-        raise ZonalError(f"expected a DataArray (year, y, x) or (y, x), found {found}")
     if lulc.dtype != np.uint8:
         raise ZonalError(f"expected class codes as uint8, found {lulc.dtype}; open without masking or scaling")
     if lulc.rio.crs != "EPSG:4326":
@@ -119,42 +114,30 @@ def _check_grid(lulc: xr.DataArray) -> None:
             f"expected the cube in EPSG:4326, in degrees, found {lulc.rio.crs}; areas are computed for that"
         )
     for axis in ("y", "x"):
-        if axis not in lulc.coords or lulc.sizes[axis] < 2:
-            raise ZonalError(f"expected pixel centres along {axis}, at least two, found {lulc.sizes[axis]}")
-        first, step = _axis(lulc, axis)
-        even = first + step * np.arange(lulc.sizes[axis])
-        if not step or not np.abs(lulc[axis].values - even).max() <= 0.01 * abs(step):
-            raise ZonalError(f"expected evenly spaced pixels along {axis}; give the cube as it is stored")
+        if axis in lulc.coords and lulc.sizes[axis] > 1:
+            first, step = _axis(lulc, axis)
+            even = first + step * np.arange(lulc.sizes[axis])
+            if step and np.abs(lulc[axis].values - even).max() <= 0.01 * abs(step):
+                continue
+        raise ZonalError(f"expected at least two evenly spaced pixels along {axis}; give the cube as it is stored")
 
 
 def _check_zones(zones: gpd.GeoDataFrame | gpd.GeoSeries, lulc: xr.DataArray) -> None:
-    if not isinstance(zones, gpd.GeoDataFrame | gpd.GeoSeries):
-        raise ZonalError(f"expected zones as a GeoDataFrame or GeoSeries, found {type(zones).__name__}")
     if zones.crs is None:
         raise ZonalError("expected zones with a CRS, found none; say which it is with zones.set_crs")
     if zones.crs != lulc.rio.crs:
         raise ZonalError(
             f"expected zones in {lulc.rio.crs}, found {zones.crs.to_string()}; zones.to_crs(lulc.rio.crs) moves them"
         )
-    if not len(zones):
-        raise ZonalError("expected at least one zone, found none; did a query match nothing?")
-    if zones.index.nlevels > 1:
-        raise ZonalError(f"expected one name for each zone, found {zones.index.nlevels}; join or reset the index")
     twice = zones.index[zones.index.duplicated()]
     if len(twice):
         raise ZonalError(f"expected one zone of each name, found {twice[0]!r} more than once; dissolve or rename them")
-    for name, geometry in zones.geometry.items():
-        if geometry is None or geometry.is_empty:
-            raise ZonalError(f"zone {name!r}: expected a polygon, found an empty one; leave it out")
-        if geometry.geom_type not in ("Polygon", "MultiPolygon"):
-            raise ZonalError(
-                f"zone {name!r}: expected a polygon, found a {geometry.geom_type}; buffer it, or leave it out"
-            )
-        if not geometry.is_valid:
-            raise ZonalError(
-                f"zone {name!r}: expected a valid polygon, found: {shapely.is_valid_reason(geometry)}; mend it with "
-                "shapely.make_valid, and look at what that made of it"
-            )
+    fine = zones.geom_type.isin(["Polygon", "MultiPolygon"]) & zones.is_valid & ~zones.is_empty
+    for name, geometry in zones.geometry[~fine].items():
+        raise ZonalError(
+            f"zone {name!r}: expected a valid polygon with an area, found {shapely.is_valid_reason(geometry)} in "
+            f"{getattr(geometry, 'geom_type', None)}; shapely.make_valid repairs one, but look at the result"
+        )
 
 
 def _axis(lulc: xr.DataArray, axis: str) -> tuple[float, float]:
@@ -163,7 +146,7 @@ def _axis(lulc: xr.DataArray, axis: str) -> tuple[float, float]:
     return float(centres[0]), float((centres[-1] - centres[0]) / (centres.size - 1))
 
 
-def _edges(zones: gpd.GeoSeries, across: tuple[float, float], down: tuple[float, float]) -> list[np.ndarray]:
+def _edges(zones: gpd.GeoSeries, axes: list[tuple[float, float]]) -> list[np.ndarray]:
     """Return each zone's edges in pixels, where centres are integers: rows of (v1, u1, v2, u2), v1 < v2.
 
     The order of the two ends is always the same, so that an edge of two neighbours gives the same crossings in both.
@@ -171,9 +154,7 @@ def _edges(zones: gpd.GeoSeries, across: tuple[float, float], down: tuple[float,
     parts, zone = shapely.get_parts(zones.to_numpy(), return_index=True)
     rings, part = shapely.get_rings(parts, return_index=True)
     points, ring = shapely.get_coordinates(rings, return_index=True)
-    u, v = (
-        _snap((coordinate - first) / step) for coordinate, (first, step) in zip(points.T, (across, down), strict=True)
-    )
+    u, v = (_snap((along - first) / step) for along, (first, step) in zip(points.T, axes[::-1], strict=True))
     ends = np.column_stack([v[:-1], u[:-1], v[1:], u[1:]])
     ends = np.where((ends[:, 0] > ends[:, 2])[:, None], ends[:, [2, 3, 0, 1]], ends)
     matter = (ring[:-1] == ring[1:]) & (ends[:, 0] < ends[:, 2])
@@ -187,98 +168,69 @@ def _snap(coordinate: np.ndarray) -> np.ndarray:
     return np.where(np.abs(coordinate - whole) < 1e-6, whole, coordinate)
 
 
-def _frames(
-    zones: gpd.GeoSeries, across: tuple[float, float], down: tuple[float, float]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the bounding box of each part of each zone in pixels, (top, bottom, left, right), and the part's zone."""
+def _tasks(
+    cube: xr.Variable, zones: gpd.GeoSeries, axes: list[tuple[float, float]], row_area: np.ndarray
+) -> Iterator[Delayed]:
+    """Yield a task for each chunk, with all its years, that the bounding box of a zone's part touches."""
+    stored = cube.encoding.get("chunks") or CHUNK
+    height, width = stored[-2:] if cube.chunks is None else (sizes[0] for sizes in cube.chunks[1:])
+    edges = _edges(zones, axes)
+    count = dask.delayed(_count_chunk, pure=False)
+    for (row, col), found in sorted(_touched(zones, axes, cube.shape[1:], (height, width)).items()):
+        top, left = row * height, col * width
+        chunk = cube[:, top : top + height, left : left + width]
+        near = [edges[z][(edges[z][:, 2] > top) & (edges[z][:, 0] < top + height)] for z in found]
+        yield count(chunk, np.array(found), near, top, left, row_area[top : top + height])
+
+
+def _touched(
+    zones: gpd.GeoSeries, axes: list[tuple[float, float]], shape: tuple[int, int], chunk: tuple[int, int]
+) -> dict[tuple[int, int], list[int]]:
+    """Return the zones for each chunk (row, column) that the bounding box of one of their parts touches."""
     parts, zone = shapely.get_parts(zones.to_numpy(), return_index=True)
     west, south, east, north = shapely.bounds(parts).T
-    rows, cols = (np.array([south, north]) - down[0]) / down[1], (np.array([west, east]) - across[0]) / across[1]
-    return np.vstack([np.sort(rows, axis=0), np.sort(cols, axis=0)]).T, zone
+    first, last = [], []
+    for ends, (origin, step), length, size in zip(((south, north), (west, east)), axes, shape, chunk, strict=True):
+        low, high = np.sort((np.array(ends) - origin) / step, axis=0)
+        first.append(np.floor(low).clip(min=0).astype(int) // size)
+        last.append(np.ceil(high).clip(max=length - 1).astype(int) // size)
+    touched: dict[tuple[int, int], dict[int, None]] = {}
+    for z, top, left, bottom, right in zip(zone, *first, *last, strict=True):
+        for here in product(range(top, bottom + 1), range(left, right + 1)):
+            touched.setdefault(here, {})[z] = None
+    return {here: list(found) for here, found in touched.items()}
 
 
-def _tasks(
-    cube: xr.Variable, edges: list[np.ndarray], frames: np.ndarray, zone: np.ndarray, row_area: np.ndarray
-) -> Iterator[Delayed]:
-    """Yield a task for each block of the cube that the bounding box of a zone's part touches."""
-    depth, *chunk = _chunk_shape(cube)
-    height, width = _block_shape(cube, *chunk)
-    count = dask.delayed(_count_block, pure=False)
-    frames = frames.clip(-1, [*[cube.sizes["y"]] * 2, *[cube.sizes["x"]] * 2])
-    touched: dict[tuple[int, int], list[int]] = {}
-    for part, (top, bottom, left, right) in enumerate(frames):
-        for row in range(int(max(top, 0)) // height, int(max(bottom, 0)) // height + 1):
-            for col in range(int(max(left, 0)) // width, int(max(right, 0)) // width + 1):
-                touched.setdefault((row, col), []).append(part)
-    for (row, col), parts in sorted(touched.items()):
-        # of the block, only the chunks that these parts may touch
-        first, last = frames[parts][:, [0, 2]].min(axis=0), frames[parts][:, [1, 3]].max(axis=0) + 1
-        (top, bottom), (left, right) = (
-            (
-                max(index * size, int(max(low, 0)) // step * step),
-                min((index + 1) * size, int(-(-high // step)) * step),
-            )
-            for index, size, step, low, high in zip((row, col), (height, width), chunk, first, last, strict=True)
-        )
-        block = cube[:, top:bottom, left:right]
-        if 0 in block.shape:
-            continue
-        found = np.unique(zone[parts])
-        near = [edges[z][(edges[z][:, 2] > top) & (edges[z][:, 0] < bottom)] for z in found]
-        yield count(block, depth, found, near, top, left, row_area[top:bottom])
-
-
-def _chunk_shape(cube: xr.Variable) -> tuple[int, int, int]:
-    if cube.chunks is not None:
-        return tuple(sizes[0] for sizes in cube.chunks)
-    stored = cube.encoding.get("chunks") or (500, 500)
-    return (1, *stored)[-3:]
-
-
-def _block_shape(cube: xr.Variable, height: int, width: int) -> tuple[int, int]:
-    """Return the rows and columns that a task reads: whole chunks, several where they are small."""
-    while height * width * 2 <= BLOCK:
-        if (height <= width and height < cube.sizes["y"]) or width >= cube.sizes["x"]:
-            if height >= cube.sizes["y"]:
-                break
-            height *= 2
-        else:
-            width *= 2
-    return height, width
-
-
-def _count_block(
-    block: xr.Variable,
-    depth: int,
+def _count_chunk(
+    chunk: xr.Variable,
     found: np.ndarray,
     edges: list[np.ndarray],
     top: int,
     left: int,
     row_area: np.ndarray,
 ) -> tuple[tuple[np.ndarray, ...], np.ndarray, np.ndarray]:
-    """Count one block, as many years at once as a chunk is deep.
+    """Count one chunk.
 
     Returns where the counts belong (zones, years and classes that occur, as an open mesh), the counts and the areas.
     """
-    years, height, width = block.shape
+    years, height, width = chunk.shape
     spans = [_spans(e, top, left, height, width) for e in edges]
-    inside = [k for k, of_zone in enumerate(spans) if len(of_zone)]
-    found, spans = found[inside], [spans[k] for k in inside]
     counts = np.zeros((len(found), years, 256), np.int64)
     areas = np.zeros(counts.shape)
-    if spans:
-        first = np.cumsum([0, *(len(of_zone) for of_zone in spans)])
+    first = np.cumsum([0, *map(len, spans)])
+    if first[-1]:
         spans = np.concatenate(spans)
-        for start in range(0, years, depth):
-            for year, pixels in enumerate(np.asarray(block[start : start + depth]), start):
-                _count_spans(pixels, spans, first, row_area, counts[:, year], areas[:, year])
+        for year, pixels in enumerate(chunk.to_numpy()):  # all years at once, as a chunk may hold several
+            _count_spans(pixels, spans, first, row_area, counts[:, year], areas[:, year])
+    inside = np.flatnonzero(np.diff(first))
     classes = np.flatnonzero(counts.any(axis=(0, 1)))
-    return np.ix_(found, np.arange(years), classes), counts[..., classes], areas[..., classes]
+    there = np.ix_(inside, np.arange(years), classes)
+    return np.ix_(found[inside], np.arange(years), classes), counts[there], areas[there]
 
 
 @numba.njit(nogil=True, cache=True)
 def _spans(edges, top, left, height, width):  # numba infers the types
-    """Return where rows of a block cross a polygon: (row, first column, last column + 1), in the block's pixels."""
+    """Return where rows of a chunk cross a polygon: (row, first column, last column + 1), in the chunk's pixels."""
     per_row = np.zeros(height + 1, np.int64)
     for k in range(len(edges)):
         for row in range(max(np.ceil(edges[k, 0]), top), min(np.ceil(edges[k, 2]), top + height)):
@@ -296,7 +248,7 @@ def _spans(edges, top, left, height, width):  # numba infers the types
         here = crossings[start[row] : start[row + 1]]
         if len(here) != 2:
             here.sort()
-        elif here[0] > here[1]:  # by far the most frequent case, and much faster so
+        elif here[0] > here[1]:  # by far the most frequent case, and much faster this way
             here[0], here[1] = here[1], here[0]
         for k in range(0, len(here) - 1, 2):
             first = max(np.ceil(here[k]) - left, 0)
