@@ -1,6 +1,9 @@
 """Maps and legend: every class in its own colour, classes kept classes, and no network taken for granted."""
 
 import os
+import subprocess
+import sys
+import textwrap
 import time
 
 import holoviews
@@ -11,8 +14,11 @@ import rasterio
 import xarray as xr
 from matplotlib_scalebar.scalebar import ScaleBar
 from pyproj import Geod
+from xarray.backends import BackendArray
+from xarray.core import indexing
 
 from workshop import legend, maps, tiles
+from workshop.servers import serve_folder
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +70,32 @@ def test_each_code_is_drawn_in_its_own_colour():
     drawn = (image.cmap(image.norm(np.arange(256)))[:, :3] * 255).round().astype(int)
     np.testing.assert_array_equal(drawn, [legend.palette()[v] for v in range(256)])
     assert legend.hex_colours()[244] == "#ff7d00"
+    plt.close(figure)
+
+
+def test_a_large_raster_is_thinned_by_bands_before_it_is_loaded():
+    loaded = []
+
+    class Reader(BackendArray):
+        """A reader that loads whatever lies between the pixels asked for, as rioxarray's does."""
+
+        shape, dtype = (7_777, 5_000), np.dtype("uint8")
+
+        def __getitem__(self, key):
+            return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.BASIC, self.read)
+
+        def read(self, key):
+            rows, cols = (range(size)[part] for size, part in zip(self.shape, key, strict=True))
+            loaded.append((rows[-1] - rows[0] + 1) * (cols[-1] - cols[0] + 1))
+            return codes[key]
+
+    codes = np.random.default_rng(0).choice(legend.table().index, Reader.shape).astype("uint8")
+    coords = {"y": 50 - np.arange(7_777) / 1000, "x": -120 + np.arange(5_000) / 1000}
+    lazy = xr.DataArray(indexing.LazilyIndexedArray(Reader()), coords, ("y", "x")).rio.write_crs("EPSG:4326")
+    figure, ax = plt.subplots()
+    maps.draw_land_cover(ax, lazy)
+    np.testing.assert_array_equal(ax.images[0].get_array(), codes[::5, ::5])
+    assert max(loaded) <= 1000 * 5_000
     plt.close(figure)
 
 
@@ -151,19 +183,45 @@ def test_browsers_find_tiles_below_the_path_of_their_server(monkeypatch, tmp_pat
     assert maps.server_path() == "/user/anna/"
     monkeypatch.setattr(holoviews.extension, "inline", False, raising=False)
     monkeypatch.setenv("PANEL_NOTEBOOK_RESOURCES", "auto")
-    maps.heed_server_path()
+    maps.set_proxy_prefix()
     assert os.environ.pop("LOCALTILESERVER_CLIENT_PREFIX") == "/user/anna/localtileserver-proxy/{port}"
     assert holoviews.extension.inline
 
 
 def test_no_street_map_where_there_is_no_network():
-    begin = time.monotonic()
-    assert maps.street_map(host="tiles.invalid") is None
-    assert time.monotonic() - begin < 10  # not a benchmark: it must not hang
+    assert maps.street_map("https://tiles.invalid") is None
 
 
-def test_without_a_street_map_a_web_map_asks_nobody(monkeypatch):
+def test_the_street_map_of_a_server_that_answers(tmp_path):
+    with serve_folder(tmp_path) as server:
+        assert maps.street_map(server.url) == "OSM"  # 404 is an answer
+
+
+@pytest.mark.parametrize("call", ["maps.street_map()", "dict(doctor.examine())['real S3']"])
+def test_a_name_that_is_looked_up_for_long_delays_neither_answer_nor_exit(call):
+    code = f"""
+        import socket, time
+        from workshop import doctor, maps
+        socket.getaddrinfo = lambda *args, **kwargs: time.sleep(20)
+        doctor.CHECKS = {{"real S3": doctor.CHECKS["real S3"]}}
+        print(time.time(), {call}, time.time(), sep="|", flush=True)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=120)
+    end = time.time()
+    begin, answer, answered = done.stdout.split("|")
+    assert done.returncode == 0, done.stderr
+    assert answer == "None" or "not reachable" in answer
+    assert float(answered) - float(begin) < 10
+    assert end - float(answered) < 10
+
+
+def test_without_a_street_map_a_web_map_asks_no_server(monkeypatch):
     monkeypatch.setattr(maps, "street_map", lambda: None)
     assert maps.ground().url.startswith("data:image/gif")
     monkeypatch.setattr(maps, "street_map", lambda: "OSM")
     assert "openstreetmap" in maps.ground().url
+
+
+def test_what_few_lessons_need_is_imported_there():
+    code = "import sys, workshop.maps; print({'cartopy', 'rio_tiler', 'ipyleaflet', 'leafmap'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"

@@ -9,10 +9,7 @@ import shutil
 import socket
 import sys
 import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
@@ -23,41 +20,41 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parent.parent
 PASS, FAIL, NOTE = "PASS", "FAIL", "note"
 DISK = 2e9  # bytes: what lessons 07 and 08 write
-SCRATCH = 0.2e9  # bytes: temporary files of a lesson, up to 70 MB, and of its neighbours
+SCRATCH = 0.2e9  # bytes: temporary files of a lesson, up to 120 MB, and of its neighbors
 MEMORY = 2.5e9  # bytes: a lesson's kernel stays below 2 GB
 PATIENCE = 3  # seconds for what lies in the network
 
 
 class Finding(NamedTuple):
-    """What a check found: ``PASS``, ``FAIL``, or ``note`` where either is fine; and a text, for FAIL with the mend."""
+    """What a check found: ``PASS``, ``FAIL``, or ``note`` where either is fine; and a text, which says what to do."""
 
     status: str
     text: str
 
 
+def _judge(fine: bool, found: str, advice: str) -> Finding:
+    return Finding(PASS, found) if fine else Finding(FAIL, f"{found}, {advice}")
+
+
 def _python() -> Finding:
-    if (3, 12) <= sys.version_info[:2] <= (3, 13):
-        return Finding(PASS, platform.python_version())
-    return Finding(FAIL, f"found {platform.python_version()}, expected 3.12 or 3.13: `make clean`, then `make lab`")
+    fine = (3, 12) <= sys.version_info[:2] <= (3, 13)
+    return _judge(fine, platform.python_version(), "expected 3.12 or 3.13: `make clean`, then `make lab`")
 
 
 def _packages() -> Finding:
-    wrong, count = [], 0
-    for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines():
-        if "==" not in line or line.startswith((" ", "#")):
-            continue
-        pin = Requirement(line.removesuffix("\\").strip())
-        if pin.marker and not pin.marker.evaluate():
-            continue
-        count += 1
+    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    pins = [Requirement(line.removesuffix("\\")) for line in lines if "==" in line and line[0] not in " #"]
+    pins = [pin for pin in pins if not pin.marker or pin.marker.evaluate()]
+    wrong = []
+    for pin in pins:
         try:
             found = version(pin.name)
         except PackageNotFoundError:
             found = "nothing"
-        if not pin.specifier.contains(found if found[0].isdigit() else "0", prereleases=True):
+        if found == "nothing" or not pin.specifier.contains(found, prereleases=True):
             wrong.append(f"{pin.name} (expected {str(pin.specifier)[2:]}, found {found})")
     if not wrong:
-        return Finding(PASS, f"{count} as in requirements.lock")
+        return Finding(PASS, f"{len(pins)} as in requirements.lock")
     more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
     return Finding(FAIL, f"{', '.join(wrong[:3])}{more}: run `make setup`, or renew the conda environment")
 
@@ -68,18 +65,14 @@ def _disk() -> Finding:
     if free <= DISK:
         return Finding(FAIL, f"{text}, expected {DISK / 1e9:.0f}: make room")
     scratch = shutil.disk_usage(tempfile.gettempdir()).free
-    text += f", {scratch / 1e9:.1f} GB for temporary files"
-    if scratch > SCRATCH:
-        return Finding(PASS, text)
-    return Finding(FAIL, f"{text}, expected {SCRATCH / 1e9}: make room, or set TMPDIR to a folder that has it")
+    advice = f"expected {SCRATCH / 1e9}: make room, or set TMPDIR to a folder that has it"
+    return _judge(scratch > SCRATCH, f"{text}, {scratch / 1e9:.1f} GB for temporary files", advice)
 
 
 def _memory() -> Finding:
     free = psutil.virtual_memory().available
-    text = f"{free / 1e9:.1f} GB free"
-    if free > MEMORY:
-        return Finding(PASS, text)
-    return Finding(FAIL, f"{text}, expected {MEMORY / 1e9}: shut down other kernels and programs")
+    advice = f"expected {MEMORY / 1e9}: shut down other kernels and programs"
+    return _judge(free > MEMORY, f"{free / 1e9:.1f} GB free", advice)
 
 
 def _ports() -> Finding:
@@ -126,36 +119,18 @@ def _maps() -> Finding:
     return Finding(FAIL, "JupyterLab does not know localtileserver's extension: run `make clean`, then `make lab`")
 
 
-def _answers(url: str) -> bool:
-    try:
-        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=PATIENCE).close()
-    except urllib.error.HTTPError:
-        return True  # refused, but there
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def _within(url: str) -> bool:
-    """Whether a server answers; a name that is looked up in vain may take longer than any time-out."""
-    pool = ThreadPoolExecutor(1)
-    try:
-        return pool.submit(_answers, url).result(PATIENCE + 1)
-    except TimeoutError:
-        return False
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
 def _glad() -> Finding:
-    from workshop import tiles
+    from workshop import servers, tiles
 
-    there = _within(f"{tiles.GLAD_URL}/2020/{tiles.SAMPLE_TILE}.tif")
+    there = servers.answers(f"{tiles.GLAD_URL}/2020/{tiles.SAMPLE_TILE}.tif", PATIENCE)
     return Finding(NOTE, "reachable" if there else "not reachable; no lesson needs them")
 
 
 def _real_s3() -> Finding:
-    return Finding(NOTE, "reachable" if _within("https://s3.amazonaws.com") else "not reachable; no lesson needs it")
+    from workshop import servers
+
+    there = servers.answers("https://s3.amazonaws.com", PATIENCE)
+    return Finding(NOTE, "reachable" if there else "not reachable; no lesson needs it")
 
 
 CHECKS: dict[str, Callable[[], Finding]] = {
@@ -187,7 +162,7 @@ def check_machine() -> int:
     for name, (status, text) in examine():
         failed += status == FAIL
         print(f"{status}  {name}: {text}", flush=True)
-    print("ready" if not failed else f"{failed} to mend; the lines above say how")
+    print("ready" if not failed else f"{failed} to fix; the lines above say how")
     return failed
 
 

@@ -6,19 +6,17 @@ Colours come from ``legend.py``. The leafmap and hvPlot calls themselves stand i
 import json
 import os
 import re
-import socket
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor, TimeoutError
 from html import escape
 from math import cos, pi, radians
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import cartopy
 import numpy as np
 import pandas as pd
 import rasterio
+import rioxarray  # noqa: F401, for the accessor rio
 import xarray as xr
 from IPython.display import HTML, display
 from jupyter_core.paths import jupyter_runtime_dir
@@ -30,12 +28,13 @@ from matplotlib.pyplot import close, style
 from matplotlib.ticker import MaxNLocator
 from matplotlib_scalebar.scalebar import ScaleBar
 from rasterio.shutil import copy as copy_raster
-from rio_tiler.errors import PointOutsideBounds
 
-from workshop import legend
+from workshop import legend, servers
 
 MAX_COLUMNS = 1000  # drawn in one axes
-# one transparent pixel, for which a browser asks nobody
+BAND = 1000  # rows of a raster that are loaded at once
+LEAST_BAND = 0.002  # of the whole; narrower bands of a Sankey diagram are left out
+# one transparent pixel, for which a browser sends no request
 EMPTY_TILE = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
 BARE = "#e6e6e6"  # where a map shows nothing; snow is white
 EARTH = "50-natural-earth-1-downsampled.png"
@@ -58,8 +57,8 @@ def server_path() -> str | None:
         return None
 
 
-def heed_server_path() -> None:
-    """Tell the makers of web maps and interactive plots what they miss themselves: the Jupyter server's path.
+def set_proxy_prefix() -> None:
+    """Tell leafmap and Panel the path of the Jupyter server, which they do not find out themselves.
 
     Without it, leafmap asks for tiles where only another proxy would answer, and Panel looks for its scripts at the
     root, then in the internet. Done when this module is imported; settings that are there already stay.
@@ -75,7 +74,7 @@ def heed_server_path() -> None:
         holoviews.extension.inline = True
 
 
-heed_server_path()
+set_proxy_prefix()
 style.use(Path(__file__).with_name("look.mplstyle"))
 
 
@@ -95,11 +94,12 @@ def draw_land_cover(ax: Axes, raster: xr.DataArray, title: str = "", where: np.n
     """
     west, south, east, north = raster.rio.bounds()
     ax.set_facecolor(BARE)
-    # every n-th pixel is more than the page can show, and spares matplotlib a gigabyte
-    thin = (slice(None, None, max(1, raster.sizes["x"] // MAX_COLUMNS)),) * 2
-    pixels = raster.values[thin]
+    # Every n-th pixel is more than the page can show. By bands, as readers of TIFFs load what is in between, too.
+    n = max(1, raster.sizes["x"] // MAX_COLUMNS)
+    rows = n * max(1, BAND // n)
+    pixels = np.concatenate([raster[top : top + rows : n, ::n].values for top in range(0, raster.sizes["y"], rows)])
     ax.imshow(
-        pixels if where is None else np.ma.masked_array(pixels, ~where[thin]),
+        pixels if where is None else np.ma.masked_array(pixels, ~where[::n, ::n]),
         cmap=legend.cmap(),
         vmin=CLASS_RANGE[0],
         vmax=CLASS_RANGE[1],
@@ -120,6 +120,8 @@ def draw_earth(ax: Axes) -> None:
 
     The picture is Natural Earth's (public domain, naturalearthdata.com) in the small version that comes with cartopy.
     """
+    import cartopy  # half a second that most lessons need not pay
+
     picture = imread(Path(cartopy.config["repo_data_dir"], "raster", "natural_earth", EARTH))[..., :3]
     ax.imshow(0.4 * picture + 0.6, extent=(-180, 180, -90, 90), zorder=-1)
     ax.set(xlabel="longitude (°)", ylabel="latitude (°)")
@@ -134,7 +136,7 @@ def draw_legend(figure: Figure, rasters: Iterable[np.ndarray], columns: int = 5)
     figure.legend(handles=patches, loc="outside lower center", ncols=columns, frameon=False, fontsize="small")
 
 
-def draw_transitions(ax: Axes, matrix: pd.DataFrame, least: float = 0.002) -> None:
+def draw_transitions(ax: Axes, matrix: pd.DataFrame) -> None:
     """Draw what became of what as a Sankey diagram: bars left and right, bands between them.
 
     Parameters
@@ -143,8 +145,6 @@ def draw_transitions(ax: Axes, matrix: pd.DataFrame, least: float = 0.002) -> No
         Where to draw.
     matrix : pandas.DataFrame
         Areas; rows are the legend's groups before, columns those after.
-    least : float
-        Bands of a smaller part of the whole are left out.
     """
     colours = legend.group_table()["colour"]
     total = matrix.to_numpy().sum()
@@ -158,14 +158,14 @@ def draw_transitions(ax: Axes, matrix: pd.DataFrame, least: float = 0.002) -> No
     for x, starts, sizes, align in ((0, left, matrix.sum(axis=1), "right"), (1, right, matrix.sum(), "left")):
         for name, size in sizes.items():
             ax.add_patch(Rectangle((x - 0.02, starts[name]), 0.04, size, facecolor=colours[name], edgecolor="0.3"))
-            if size >= least * total:
+            if size >= LEAST_BAND * total:
                 ax.text(x + (0.03 if x else -0.03), starts[name] + size / 2, name, ha=align, va="center", fontsize=8)
     curve = np.linspace(0, 1, 60)
     smooth = curve**2 * (3 - 2 * curve)
     left, right = left.copy(), right.copy()
     for before, row in matrix.iterrows():
         for after, size in row.items():
-            if size >= least * total:
+            if size >= LEAST_BAND * total:
                 lower = left[before] + (right[after] - left[before]) * smooth
                 ax.fill_between(0.02 + curve * 0.96, lower, lower + size, color=colours[before], alpha=0.5, linewidth=0)
             left[before] += size
@@ -269,6 +269,8 @@ class _NamedClasses:
         return getattr(self._client, name)
 
     def point(self, lon: float, lat: float, **options: Any) -> SimpleNamespace:
+        from rio_tiler.errors import PointOutsideBounds  # seconds that most lessons need not pay
+
         try:
             code = int(self._client.point(lon, lat, **options).array[0])
             answer = f"{code} ({legend.table()['class'].get(code, 'not used')})"
@@ -291,20 +293,12 @@ def name_classes(web_map: Any, layer_name: str) -> None:
     layer["tile_client"] = _NamedClasses(layer["tile_client"])
 
 
-def street_map(host: str = "tile.openstreetmap.org", seconds: float = 2) -> str | None:
+def street_map(url: str = "https://tile.openstreetmap.org") -> str | None:
     """Return hvPlot's name of a street map to put below data, or None where its server cannot be reached.
 
     Without a network, a browser would ask for the street map's pictures in vain, again with every zoom.
     """
-    pool = ThreadPoolExecutor(1)
-    try:
-        # in a thread, because looking up a name has no time-out of its own
-        pool.submit(socket.create_connection, (host, 443), seconds).result(seconds).close()
-    except (OSError, TimeoutError):
-        return None
-    finally:
-        pool.shutdown(wait=False)
-    return "OSM"
+    return "OSM" if servers.answers(url) else None
 
 
 def ground() -> Any:

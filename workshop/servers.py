@@ -1,6 +1,6 @@
-"""HTTP servers on 127.0.0.1 that keep count: an S3 API, and the files of a folder.
+"""HTTP servers on 127.0.0.1 that keep count: an S3 API, and the files of a folder; and whether one elsewhere answers.
 
-Each is a process of its own, because GDAL holds Python's lock during some of its requests and a server in a
+Each of ours is a process of its own, because GDAL holds Python's lock during some of its requests and a server in a
 thread of the same process could then never answer. It stops with the process that started it, however that ends.
 """
 
@@ -11,9 +11,11 @@ import signal
 import subprocess
 import sys
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from http.client import HTTPException as BrokenAnswer
 from pathlib import Path
 
 from werkzeug.exceptions import HTTPException, PreconditionFailed
@@ -22,6 +24,7 @@ from werkzeug.utils import send_from_directory
 from werkzeug.wrappers import Request, Response
 
 LOOPBACK = "127.0.0.1"
+START_SECONDS = 60  # until a server must listen
 _LOG_PATH = "/.requests"
 
 
@@ -53,16 +56,26 @@ class LoopbackServer:
     """
 
     def __init__(self, kind: str, *args: str) -> None:
-        _spare_loopback_the_proxy()
+        exempt_loopback_from_proxy()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "workshop.servers", kind, *args],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=Path(__file__).parent.parent,  # a learner's json.py must not be imported
+            env=os.environ | {"MOTO_DISABLE_GLOBAL_CORS": "1"},  # no web page may use the bucket
         )
-        port = self._process.stdout.readline().decode().strip()
+        limit = threading.Timer(START_SECONDS, self._process.kill)  # a pipe has no time-out on all systems
+        limit.start()
+        try:
+            port = self._process.stdout.readline().decode().strip()
+        finally:
+            limit.cancel()
         if not port:
-            raise RuntimeError(f"the {kind} server on {LOOPBACK} did not start; its message stands above")
+            self.close()
+            raise RuntimeError(
+                f"the {kind} server on {LOOPBACK} did not start within {START_SECONDS} s; if it wrote a message, it is "
+                "above; otherwise close other programs and try again"
+            )
         self.url = f"http://{LOOPBACK}:{port}"
         atexit.register(self.close)
 
@@ -77,7 +90,7 @@ class LoopbackServer:
         return [ServedRequest(**entry) for entry in self._log("GET")]
 
     def reset(self) -> None:
-        """Start counting anew."""
+        """Start counting from zero."""
         self._log("DELETE")
 
     def close(self) -> None:
@@ -90,6 +103,7 @@ class LoopbackServer:
                 self._process.kill()
                 self._process.wait()
         self._process.stdout.close()
+        atexit.unregister(self.close)
 
     def __enter__(self) -> "LoopbackServer":
         return self
@@ -108,12 +122,32 @@ def serve_s3() -> LoopbackServer:
     return LoopbackServer("s3")
 
 
-def _spare_loopback_the_proxy() -> None:
-    # A machine behind a proxy would otherwise send even loopback requests to it.
+def exempt_loopback_from_proxy() -> None:
+    """Add 127.0.0.1 to ``no_proxy``; behind a proxy, even requests to this machine would otherwise go there."""
     given = f"{os.environ.get('no_proxy', '')},{os.environ.get('NO_PROXY', '')}"
     hosts = [host.strip() for host in given.split(",") if host.strip()]
     if "*" not in hosts:
         os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(dict.fromkeys([*hosts, LOOPBACK, "localhost"]))
+
+
+def answers(url: str, seconds: float = 2) -> bool:
+    """Whether a web server answers within this time, with whatever status."""
+    answered = threading.Event()
+
+    def ask() -> None:
+        try:
+            urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=seconds).close()
+        except urllib.error.HTTPError:
+            pass  # refused, but there
+        except (OSError, BrokenAnswer, ValueError):
+            return
+        answered.set()
+
+    # Looking up a name has no time-out of its own; a daemon thread does not delay the end of the process.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return answered.is_set()
 
 
 # What follows runs in the server's process.
@@ -121,7 +155,7 @@ def _spare_loopback_the_proxy() -> None:
 
 class _QuietHandler(WSGIRequestHandler):
     def log(self, type: str, message: str, *args: object) -> None:
-        """Say nothing: whoever started the server can ask for the count."""
+        """Say nothing: the process that started the server can ask for the count."""
 
 
 def _folder_app(folder: str) -> Callable:
