@@ -1,6 +1,9 @@
 """Buckets and loopback servers: the same objects for every library, clear errors, and no server left behind."""
 
+import gc
+import http.client
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -8,6 +11,7 @@ import textwrap
 import time
 import urllib.error
 import urllib.request
+import weakref
 
 import icechunk
 import numpy as np
@@ -16,7 +20,8 @@ import pytest
 import xarray as xr
 from icechunk.xarray import to_icechunk
 
-from workshop import servers, stores
+import workshop
+from workshop import repository, servers, stores, tiles, virtual
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +32,7 @@ def s3():
 
 @pytest.fixture
 def real_bucket(monkeypatch, no_settings, s3):
-    """Set up what somebody with a bucket of their own would: a setting and the usual AWS variables."""
+    """Set up what a learner with their own bucket would: a setting and the usual AWS variables."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
@@ -68,7 +73,7 @@ def test_learners_do_not_meet(no_settings):
     assert first.prefix != second.prefix
 
 
-def test_a_bucket_of_ones_own_by_one_setting(monkeypatch, real_bucket, s3):
+def test_another_bucket_by_one_setting(monkeypatch, real_bucket, s3):
     monkeypatch.setenv("GLAD_BUCKET", "s3://mine/a/folder/")
     bucket = stores.open_bucket()
     assert (bucket.name, bucket.endpoint_url) == ("mine", s3.url)
@@ -80,44 +85,29 @@ def test_credentials_are_not_shown(real_bucket):
     assert "secret" not in repr(stores.open_bucket("s3://mine"))
 
 
-def test_missing_credentials_are_named(monkeypatch, no_settings, tmp_path):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    with pytest.raises(stores.StoreError, match="no AWS credentials found; set AWS_ACCESS_KEY_ID"):
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}, "no AWS credentials found; set AWS_ACCESS_KEY_ID"),
+        ({"AWS_SECRET_ACCESS_KEY": None}, "s3://mine: the bucket cannot be used"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "s3://mine: the bucket cannot be used"),
+        ({"AWS_ENDPOINT_URL": "localhost:9000"}, "localhost:9000"),
+        ({"AWS_PROFILE": "missing"}, "missing"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_is_wrong_with_the_settings_is_named(monkeypatch, real_bucket, tmp_path, settings, message):
+    elsewhere = {"AWS_SHARED_CREDENTIALS_FILE": "none", "AWS_CONFIG_FILE": "none", "AWS_EC2_METADATA_DISABLED": "true"}
+    monkeypatch.chdir(tmp_path)
+    for name, value in (elsewhere | settings).items():
+        monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name)
+    with pytest.raises(stores.StoreError, match=message):
         stores.open_bucket("s3://mine")
 
 
 def test_a_bucket_that_is_not_there_is_named(real_bucket):
-    with pytest.raises(stores.StoreError, match="s3://nobodys: the bucket cannot be used"):
-        stores.open_bucket("s3://nobodys")
-
-
-def test_an_endpoint_that_does_not_answer_is_named(monkeypatch, real_bucket):
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    with pytest.raises(stores.StoreError, match="s3://mine: the bucket cannot be used"):
-        stores.open_bucket("s3://mine")
-
-
-def test_a_profile_that_is_not_there_is_named(monkeypatch, no_settings):
-    monkeypatch.setenv("AWS_PROFILE", "nobody")
-    with pytest.raises(stores.StoreError, match="nobody"):
-        stores.open_bucket("s3://mine")
-
-
-def test_half_of_the_credentials_are_not_enough(monkeypatch, no_settings, tmp_path):
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    with pytest.raises(stores.StoreError, match="the bucket cannot be used"):
-        stores.open_bucket("s3://mine")
-
-
-def test_an_endpoint_without_a_scheme_is_named(monkeypatch, real_bucket):
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "localhost:9000")
-    with pytest.raises(stores.StoreError, match="localhost:9000"):
-        stores.open_bucket("s3://mine")
+    with pytest.raises(stores.StoreError, match="s3://missing: the bucket cannot be used"):
+        stores.open_bucket("s3://missing")
 
 
 def test_the_endpoint_may_stand_in_a_profile(monkeypatch, real_bucket, tmp_path, s3):
@@ -135,6 +125,17 @@ def test_the_endpoint_may_stand_in_a_profile(monkeypatch, real_bucket, tmp_path,
 def test_a_malformed_bucket_is_refused(no_settings, url):
     with pytest.raises(stores.StoreError, match="expected a bucket like s3://name"):
         stores.open_bucket(url)
+
+
+def test_containers_hold_prefix_and_patience(no_settings, tmp_path):
+    bucket = stores.open_bucket()
+    for (config, allowed), prefix in (
+        (bucket.containers("raw"), f"s3://{bucket.name}/{bucket.prefix}/raw/"),
+        (virtual.containers("https://example.org/tiles"), "https://example.org/tiles/"),
+        (virtual.containers(tmp_path), virtual.file_url(tmp_path) + "/"),
+    ):
+        assert list(config.virtual_chunk_containers) == list(allowed) == [prefix]
+        assert config.storage.timeouts == repository.settings().storage.timeouts
 
 
 def test_the_s3_api_lets_one_of_two_racing_writers_win(no_settings):
@@ -217,7 +218,7 @@ def wait_until_gone(url):
     while time.monotonic() < deadline:
         try:
             get(url)
-        except urllib.error.HTTPError:
+        except (urllib.error.HTTPError, http.client.HTTPException):  # also an answer that breaks off
             pass
         except OSError:
             return True
@@ -225,11 +226,27 @@ def wait_until_gone(url):
     return False
 
 
-def test_a_closed_server_is_gone(folder):
+def test_a_closed_server_is_gone_and_forgotten(folder):
     server = servers.serve_folder(folder)
     server.close()
     server.close()  # twice does no harm
     assert wait_until_gone(f"{server.url}/letters.txt")
+    left = weakref.ref(server)
+    del server
+    gc.collect()
+    assert left() is None
+
+
+def test_a_server_that_does_not_start_in_time_is_named(monkeypatch, folder):
+    monkeypatch.setattr(servers, "START_SECONDS", 0.001)
+    with pytest.raises(RuntimeError, match=r"the folder server on 127.0.0.1 did not start within 0.001 s"):
+        servers.serve_folder(folder)
+
+
+def test_no_web_page_may_use_the_bucket(s3):
+    request = urllib.request.Request(f"{s3.url}/", headers={"Origin": "https://example.org"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert not [name for name in answer.headers if name.lower().startswith("access-control-")]
 
 
 @pytest.mark.parametrize("end", ["return", "kill"])
@@ -299,3 +316,40 @@ def test_the_scratch_folder_goes_with_the_process():
     folder = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     assert folder
     assert not os.path.exists(folder)
+
+
+# What importing the package changes
+
+
+def test_the_package_lists_its_settings_and_side_effects():
+    """Against the environment variables that the package's own lines set, when all its modules are imported."""
+    code = """
+        import importlib, os, pkgutil, sys
+        from pathlib import Path
+
+        import workshop
+
+        def record(self, name, value, plain=type(os.environ).__setitem__):
+            frame = sys._getframe(1)
+            while frame.f_code.co_filename.startswith("<frozen"):  # setdefault
+                frame = frame.f_back
+            if Path(frame.f_code.co_filename).is_relative_to(workshop.__path__[0]):
+                print(name)
+            plain(self, name, value)
+
+        type(os.environ).__setitem__ = record
+        for module in pkgutil.walk_packages(workshop.__path__, "workshop."):
+            importlib.import_module(module.name)
+        workshop.stores.open_bucket()
+    """
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("GDAL_", "GLAD_", "PANEL_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=clean | {"JUPYTERHUB_SERVICE_PREFIX": "/user/anna/"},
+    )
+    names = set(done.stdout.split())
+    assert {"GDAL_CACHEMAX", "LOCALTILESERVER_CLIENT_PREFIX", "PANEL_NOTEBOOK_RESOURCES", "NO_PROXY"} <= names
+    assert names | {tiles.ROOT_SETTING, stores.BUCKET_SETTING} <= set(re.findall(r"\w+", workshop.__doc__))

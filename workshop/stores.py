@@ -12,6 +12,7 @@ import uuid
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import boto3
 import icechunk
@@ -20,6 +21,7 @@ import zarr.storage
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from workshop import repository
 from workshop.servers import LoopbackServer, serve_s3
 
 BUCKET_SETTING = "GLAD_BUCKET"
@@ -95,14 +97,9 @@ class Bucket:
         return zarr.storage.ObjectStore(self.obstore(path), read_only=read_only)
 
     def containers(self, path: str) -> tuple[icechunk.RepositoryConfig, dict]:
-        """Return what lets an Icechunk repository refer to files below ``path``, and whoever opens it read them.
+        """Return what lets an Icechunk repository refer to files below ``path``, and its readers read them.
 
-        Returns
-        -------
-        config : icechunk.RepositoryConfig
-            With one virtual chunk container, ``s3://{name}/{prefix}/{path}/``. For creating a repository.
-        authorization : dict
-            For ``authorize_virtual_chunk_access``, on creating and on every opening.
+        As :func:`containers`, for the prefix ``s3://{name}/{prefix}/{path}/``.
         """
         url = f"s3://{self.name}/{self._key(path)}/"
         store = icechunk.s3_store(
@@ -111,9 +108,7 @@ class Bucket:
             allow_http=self.endpoint_url is not None,
             force_path_style=self.endpoint_url is not None,
         )
-        config = icechunk.RepositoryConfig.default()
-        config.set_virtual_chunk_container(icechunk.VirtualChunkContainer(url, store))
-        return config, icechunk.containers_credentials({url: icechunk.s3_credentials(**self._credentials())})
+        return containers(url, store, icechunk.s3_credentials(**self._credentials()))
 
     def icechunk(self, path: str) -> icechunk.Storage:
         """Return Icechunk storage rooted at ``path`` below the prefix."""
@@ -197,6 +192,30 @@ def counted_bucket() -> tuple[Bucket, LoopbackServer]:
     bucket = Bucket(LOCAL_BUCKET, "counted", LOCAL_REGION, server.url, "local", "local")
     bucket.client().create_bucket(Bucket=LOCAL_BUCKET)
     return bucket, server
+
+
+def containers(prefix: str, store: Any, credentials: Any) -> tuple[icechunk.RepositoryConfig, dict]:
+    """Return what lets an Icechunk repository refer to files elsewhere, and its readers read them.
+
+    Parameters
+    ----------
+    prefix : str
+        URL below which the files are, with a slash at the end.
+    store : Any
+        How Icechunk reaches them, such as ``icechunk.http_store()``.
+    credentials : Any
+        What the store wants, such as ``icechunk.credentials.HttpAccess``.
+
+    Returns
+    -------
+    config : icechunk.RepositoryConfig
+        With one virtual chunk container. For creating a repository.
+    authorization : dict
+        For ``authorize_virtual_chunk_access``, on creating and on every opening.
+    """
+    config = repository.settings()
+    config.set_virtual_chunk_container(icechunk.VirtualChunkContainer(prefix, store))
+    return config, icechunk.containers_credentials({prefix: credentials})
 
 
 def http_store(url: str) -> obstore.store.HTTPStore:

@@ -1,6 +1,7 @@
-"""Virtual tiles: GLAD's GeoTIFFs as references, which Zarr reads where they lie. Copying them is ``cube.py``'s job.
+"""Virtual tiles: GLAD's GeoTIFFs as references, which Zarr reads where they lie. Copying them is ``datacube.py``'s job.
 
-The library calls are those that lesson 06 writes out.
+The library calls are those that lesson 06 writes out. A process that reads references into real tiles must import this
+module, for its LZW decoder; a Dask worker does so by itself when it is sent an array that was opened where it is.
 """
 
 import asyncio
@@ -25,11 +26,9 @@ from zarr.core.array_spec import ArraySpec
 from zarr.core.buffer import Buffer
 from zarr.core.metadata import ArrayV3Metadata
 
-from workshop import legend
-from workshop.stores import http_store
+from workshop import legend, stores
+from workshop.repository import ARRAY
 from workshop.tiles import is_url, open_tile, tile_path, tiles_root
-
-ARRAY = "lulc"
 
 
 class VirtualError(Exception):
@@ -54,7 +53,7 @@ class StripLZW(LZWCodec):
         if len(pixels) != size:
             raise VirtualError(
                 f"expected an LZW strip of {size:,} bytes, found {len(pixels):,}; "
-                "the tile is damaged or was replaced: fetch it again and make its references anew"
+                "the tile is damaged or was replaced: fetch it again, then write its references again"
             )
         return chunk_spec.prototype.buffer.from_bytes(pixels)
 
@@ -68,7 +67,7 @@ def locate_tile(name: str, year: int, root: str | Path | None = None) -> tuple[s
     url = _url(tile_path(name, year, root))
     parts = urlsplit(url)
     server = f"{parts.scheme}://{parts.netloc}"
-    return url, ObjectStoreRegistry({server: http_store(server) if is_url(url) else LocalStore()})
+    return url, ObjectStoreRegistry({server: stores.http_store(server) if is_url(url) else LocalStore()})
 
 
 def open_virtual_tile(name: str, year: int, root: str | Path | None = None) -> xr.Dataset:
@@ -96,81 +95,47 @@ def open_virtual_tile(name: str, year: int, root: str | Path | None = None) -> x
     VirtualError
         When the file's layout cannot be expressed as equal chunks that are all there.
     """
-    label = f"{name} ({year})"
-    like = open_tile(name, year, root)
+    with open_tile(name, year, root) as like:  # checked
+        attributes = like.attrs | {"grid_mapping": "spatial_ref"}
+        coords = {name: like[name] for name in ("y", "x", "spatial_ref")}
     url, registry = locate_tile(name, year, root)
     try:
         virtual = open_virtual_dataset(url, registry=registry, parser=VirtualTIFF(ifd=0))["0"].data
     except (ValueError, NotImplementedError) as error:
         raise VirtualError(
-            f"{label}: expected strips or tiles of one size, none of them empty ({str(error).splitlines()[0]}); "
-            "rewrite the tile, e.g. gdal_translate -co COMPRESS=LZW -co BLOCKYSIZE=1, or copy it with workshop.cube"
+            f"{name} ({year}): expected strips or tiles of one size, none of them empty "
+            f"({str(error).splitlines()[0]}); rewrite the tile, e.g. gdal_translate -co COMPRESS=LZW -co BLOCKYSIZE=1, "
+            "or copy its pixels"
         ) from error
     # 0 is a class, so what no reference covers must read as "no data"
     metadata = virtual.metadata.to_dict() | {"fill_value": legend.NODATA, "attributes": {}}
     references = ManifestArray(metadata=ArrayV3Metadata.from_dict(metadata), chunkmanifest=virtual.manifest)
-    layer = xr.Variable(("y", "x"), references, {**like.attrs, "grid_mapping": "spatial_ref"})
-    return xr.Dataset(
-        {ARRAY: layer},
-        coords={"y": like["y"], "x": like["x"], "spatial_ref": like["spatial_ref"]},
-    ).expand_dims(year=[year])
+    layer = xr.Variable(("y", "x"), references, attributes)
+    return xr.Dataset({ARRAY: layer}, coords).expand_dims(year=[year])
 
 
 def combine(layers: Iterable[xr.Dataset]) -> xr.Dataset:
     """Stack virtual tiles of one place along ``year``, in the order given, without reading pixels.
 
-    Raises
-    ------
-    VirtualError
-        When the tiles differ in how they are cut or compressed, which one Zarr array cannot express, or in their grid.
+    xarray refuses tiles of another grid, and VirtualiZarr those that are cut or compressed in another way.
     """
-    layers = list(layers)
-    first, *others = (layer[ARRAY] for layer in layers)
-    for other in others:
-        for what, describe in _LAYOUT.items():
-            expected, found = describe(first.data.metadata), describe(other.data.metadata)
-            if expected != found:
-                raise VirtualError(
-                    f"{int(other.year[0])}: expected {what} {expected} as in {int(first.year[0])}, found {found}; one "
-                    "array has one layout: rewrite the tile like the others, or copy the years with workshop.cube"
-                )
-    try:
-        return xr.concat(layers, dim="year", join="exact", coords="minimal", compat="equals", combine_attrs="override")
-    except xr.AlignmentError as error:
-        raise VirtualError("expected tiles of one place, found different x or y coordinates") from error
-
-
-_LAYOUT = {
-    "the shape": lambda metadata: metadata.shape,
-    "strips or tiles of": lambda metadata: metadata.chunk_grid.chunk_shape,
-    "the codecs": lambda metadata: " > ".join(codec.to_dict()["name"] for codec in metadata.codecs),
-}
+    return xr.concat(layers, dim="year", join="exact", coords="minimal", compat="equals", combine_attrs="override")
 
 
 def containers(root: str | Path | None = None) -> tuple[icechunk.RepositoryConfig, dict]:
-    """Say where references may point, and that we allow it.
+    """Return what lets a repository refer to tiles, as :func:`workshop.stores.containers`: everything below the root.
 
     Parameters
     ----------
     root : str or Path, optional
         Folder or http(s) URL of the tiles; see :func:`workshop.tiles.tiles_root`.
-
-    Returns
-    -------
-    config : icechunk.RepositoryConfig
-        With one virtual chunk container: everything below the root. For creating a repository.
-    authorization : dict
-        For ``authorize_virtual_chunk_access``, on creating and on every opening.
     """
     prefix = _url(tiles_root(root)) + "/"
     if is_url(prefix):
         options = {"allow_http": "true"} if prefix.startswith("http://") else {}
-        store, access = icechunk.http_store(options), icechunk.credentials.HttpAccess
-    else:
-        store, access = icechunk.local_filesystem_store(tiles_root(root)), icechunk.credentials.LocalFileSystemAccess
-    config = icechunk.RepositoryConfig.default()
-    config.set_virtual_chunk_container(icechunk.VirtualChunkContainer(prefix, store))
-    return config, icechunk.containers_credentials({prefix: access})
+        return stores.containers(prefix, icechunk.http_store(options), icechunk.credentials.HttpAccess)
+    store = icechunk.local_filesystem_store(tiles_root(root))
+    return stores.containers(prefix, store, icechunk.credentials.LocalFileSystemAccess)
 
 
 def file_url(path: str | Path) -> str:
