@@ -304,27 +304,6 @@ def test_folders_that_a_url_cannot_name_are_refused(tmp_path, folder):
         virtual.containers(tmp_path / folder)
 
 
-def test_over_http_one_request_a_strip(tmp_path):
-    path = write_small(tmp_path)
-    with serve_folder(tmp_path) as server:
-        lulc = through_references(server.url, 2000)
-        server.reset()
-        rows = lulc.isel(year=0, y=slice(10, 30)).values
-        requests = server.requests
-    assert np.array_equal(rows, with_gdal(path)[10:30])
-    assert len(requests) == 20 and {r.status for r in requests} == {206}
-
-
-def test_a_reader_who_does_not_allow_it_gets_no_pixel(tmp_path, no_settings):
-    write_small(tmp_path / "tiles")
-    dataset = virtual.open_virtual_tile(TILE, 2000, tmp_path / "tiles")
-    keep(dataset, tmp_path / "tiles", icechunk.local_filesystem_storage(str(tmp_path / "repo")))
-    repo = icechunk.Repository.open(icechunk.local_filesystem_storage(str(tmp_path / "repo")))
-    lulc = repository.read(repo)  # the metadata is there
-    with pytest.raises(icechunk.IcechunkError, match="authorize the virtual chunk container"):
-        _ = lulc.values
-
-
 @pytest.mark.parametrize("over", ["file", "http"])
 def test_a_source_replaced_is_noticed(tmp_path, over):
     path = write_small(tmp_path)
@@ -335,11 +314,3 @@ def test_a_source_replaced_is_noticed(tmp_path, over):
         os.utime(path, (time.time() + 5,) * 2)  # modification times are compared in whole seconds
         with pytest.raises(icechunk.IcechunkError, match="checksum of the object owning the virtual chunk"):
             _ = lulc[0, 10:].values
-
-
-def test_a_source_that_is_gone_is_named(tmp_path):
-    path = write_small(tmp_path)
-    lulc = through_references(tmp_path, 2000)
-    path.unlink()
-    with pytest.raises(icechunk.IcechunkError, match=TILE):
-        _ = lulc.values

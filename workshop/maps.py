@@ -94,10 +94,10 @@ def draw_land_cover(ax: Axes, raster: xr.DataArray, title: str = "", where: np.n
     """
     west, south, east, north = raster.rio.bounds()
     ax.set_facecolor(BARE)
-    # Every n-th pixel is more than the page can show. By bands, as readers of TIFFs load what is in between, too.
+    # Every n-th pixel is more than the page can show. By bands, copied: TIFF readers return views of all between.
     n = max(1, raster.sizes["x"] // MAX_COLUMNS)
     rows = n * max(1, BAND // n)
-    pixels = np.concatenate([raster[top : top + rows : n, ::n].values for top in range(0, raster.sizes["y"], rows)])
+    pixels = np.concatenate([np.array(raster[top : top + rows : n, ::n]) for top in range(0, raster.sizes["y"], rows)])
     ax.imshow(
         pixels if where is None else np.ma.masked_array(pixels, ~where[::n, ::n]),
         cmap=legend.cmap(),

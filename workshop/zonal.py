@@ -215,17 +215,18 @@ def _count_chunk(
     """
     years, height, width = chunk.shape
     spans = [_spans(e, top, left, height, width) for e in edges]
-    counts = np.zeros((len(found), years, 256), np.int64)
+    counts = np.zeros((years, len(found), 256), np.int64)  # this way round, numba's loops are much faster
     areas = np.zeros(counts.shape)
     first = np.cumsum([0, *map(len, spans)])
     if first[-1]:
         spans = np.concatenate(spans)
         for year, pixels in enumerate(chunk.to_numpy()):  # all years at once, as a chunk may hold several
-            _count_spans(pixels, spans, first, row_area, counts[:, year], areas[:, year])
+            _count_spans(pixels, spans, first, row_area, counts[year], areas[year])
     inside = np.flatnonzero(np.diff(first))
     classes = np.flatnonzero(counts.any(axis=(0, 1)))
-    there = np.ix_(inside, np.arange(years), classes)
-    return np.ix_(found[inside], np.arange(years), classes), counts[there], areas[there]
+    there = np.ix_(np.arange(years), inside, classes)
+    counts, areas = counts[there].swapaxes(0, 1), areas[there].swapaxes(0, 1)
+    return np.ix_(found[inside], np.arange(years), classes), counts, areas
 
 
 @numba.njit(nogil=True, cache=True)
