@@ -153,6 +153,15 @@ WRONG = {
             "city_again = xr.open_zarr(bucket.zarr('w2.zarr'), consolidated=False).lulc",
             "The CRS got lost",
         ),
+        (
+            "cut = tile.sel(x=slice(-112.0, -111.8), y=slice(40.85, 40.65)).squeeze('band', drop=True)\n"
+            "clean = cut.rename('lulc')\n"
+            "clean.attrs = {}\n"
+            "clean.to_dataset().to_zarr(bucket.zarr('w9.zarr'), encoding={'lulc': {'chunks': (400, 400), "
+            "'grid_mapping': 'spatial_ref'}}, consolidated=False)\n"
+            "city_again = xr.open_zarr(bucket.zarr('w9.zarr'), decode_coords='all', consolidated=False).lulc",
+            "begins at (-120.0, 50.0), x and y that it begins at (-112.0, 40.85)",
+        ),
     ],
     "03-1": [
         ("gigabytes = 8", "This is uint8"),

@@ -101,6 +101,8 @@ def test_the_grid_is_that_of_all_tiles(corner):
 def test_a_box_on_a_chunk_border_does_not_ask_for_the_next_chunk():
     box = tiles.Box(-112.5 - 1e-10, 40.5 - 1e-10, -111.5 + 1e-10, 41.0 + 1e-10)
     assert world._region("50N_120W", box) == ([156_000, 158_000], [270_000, 274_000])
+    inside = tiles.Box(-112.3, 40.6, -112.2, 40.7)
+    assert world._region("50N_120W", inside) == ([157_000, 158_000], [270_000, 272_000])
 
 
 def test_four_tiles_meet_without_a_seam(corner):

@@ -151,8 +151,8 @@ def _built_up_percent(answer: float) -> str:
 @exercise(
     "02-3",
     expects="a DataArray (y, x) opened from the Zarr store",
-    hint="Name the array with rename('lulc') if it has no name, clear its attributes, write it as a dataset with "
-    "chunks and grid_mapping in the encoding, and open with decode_coords='all'.",
+    hint="Name the array with rename('lulc') if it has no name, clear its attributes, call rio.write_transform(), "
+    "write it as a dataset with chunks and grid_mapping in the encoding, and open with decode_coords='all'.",
 )
 def _round_trip(answer: xr.DataArray) -> str:
     if not isinstance(answer, xr.DataArray):
@@ -183,6 +183,13 @@ def _round_trip(answer: xr.DataArray) -> str:
         )
     if answer.rio.crs != "EPSG:4326":
         raise NotRightError(f"Expected the CRS EPSG:4326, found {answer.rio.crs}.")
+    stated = answer[answer.rio.grid_mapping].attrs.get("GeoTransform", "").split()  # column 0: west, 3: north
+    west, north = CITY.west, CITY.north
+    if stated and not (is_close(stated[0], west, 1e-6) and is_close(stated[3], north, 1e-6)):
+        raise NotRightError(
+            f"spatial_ref says that the raster begins at ({stated[0]}, {stated[3]}), x and y that it begins at "
+            f"({west}, {north}): call rio.write_transform() after cutting."
+        )
     return "Same values, same type, same chunks, CRS still there."
 
 

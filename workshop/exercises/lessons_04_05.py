@@ -159,7 +159,7 @@ def _settled(repo: icechunk.Repository, branch: str) -> str:
         raise NotRightError("Both edits are there, but Anna's commit is gone: nobody's history should be rewritten.")
     if not messages[0].casefold().startswith("ben"):
         raise NotRightError("Both edits are there; let Ben's be a commit of his own (a message that begins with Ben).")
-    return "Begin again from the new tip: the second edit sees the first. This is what cube.write_region does."
+    return "Begin again from the new tip: the second edit sees the first. This is what datacube.write_region does."
 
 
 # Lesson 05: a patch

@@ -13,7 +13,7 @@ from pyproj import Geod
 from rasterio.features import rasterize
 from rasterio.windows import Window
 
-from workshop import cube, legend, world
+from workshop import legend, repository, world
 from workshop.exercises.boxes import is_close
 from workshop.exercises.verdicts import NotRightError, exercise
 from workshop.tiles import DATA, RESOLUTION, YEARS, Box, tile_path
@@ -82,7 +82,7 @@ def _gaps(repo: icechunk.Repository, missing: set[tuple[int, str]]) -> str:
         raise NotRightError(f"{name} of {year} is there: {len(too_many)} of your pairs were never missing.")
     if len(found) < len(GAPS):
         raise NotRightError(f"{len(found)} found, and they are right; there are more. Did you look at every year?")
-    lulc = cube.read(repo)
+    lulc = repository.read(repo)
     for k, year in enumerate(YEARS):
         for name, (row, col) in zip(world.UTAH_TILES, ((0, 0), (0, 1), (1, 0), (1, 1)), strict=True):
             top, left = 159_000 + row * 1000, 279_000 + col * 1000
