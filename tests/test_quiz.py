@@ -1,12 +1,16 @@
 """The quizzes: questions and key agree, each answer gets its sentence, and no answer raises."""
 
 import re
+import tempfile
 from collections import Counter
+from functools import cache
 from html import unescape
+from pathlib import Path
 
 import nbformat
 import numpy as np
 import pytest
+import rasterio
 import rioxarray
 import xarray as xr
 import zarr
@@ -128,7 +132,17 @@ def open_tile(backwards="", **options):
     box = {"x": slice(-112.5, -111.5), "y": slice(41.0, 40.5)}
     if backwards:
         box[backwards] = slice(box[backwards].stop, box[backwards].start)
-    return rioxarray.open_rasterio(tiles.tile_path("50N_120W", 2000), **options).sel(**box)
+    return rioxarray.open_rasterio(hollow_tile(), **options).sel(**box)
+
+
+@cache
+def hollow_tile():
+    """Write a tile of the right shape in which no strip was ever written, so that these tests need no sample world."""
+    path = Path(tempfile.mkdtemp()) / "hollow.tif"
+    profile = {"width": 40_000, "height": 40_000, "count": 1, "dtype": "uint8", "crs": "EPSG:4326", "compress": "LZW"}
+    transform = rasterio.transform.from_origin(-120, 50, tiles.RESOLUTION, tiles.RESOLUTION)
+    rasterio.open(path, "w", transform=transform, blockysize=1, SPARSE_OK=True, **profile).close()
+    return path
 
 
 def joined(join):
@@ -209,7 +223,7 @@ def test_an_odd_answer_gets_a_sentence(answer, found):
 
 @pytest.mark.parametrize(
     "answers",
-    [None, 5, "bdca", {"b"}, np.array(["b"]), Unprintable(), print],
+    [None, 5, "bdca", list("badac"), {"b"}, np.array(["b"]), Unprintable(), print],
     ids=lambda value: type(value).__name__,
 )
 def test_what_is_no_dictionary_gets_a_sentence(answers):
@@ -220,24 +234,16 @@ def test_what_is_no_dictionary_gets_a_sentence(answers):
     assert repr(result).endswith("\n0 of 5 right.")
 
 
-def test_forms_of_the_whole_answer():
-    right = [question["right"] for question in quiz.quizzes()["02"].values()]
-    for answers in (
-        right,
-        tuple(right),
-        dict(enumerate(right, 1)),
-        {str(k): letter for k, letter in enumerate(right, 1)},
-    ):
-        result = exercises.check_quiz("02", answers)
-        assert result.right == 5 and repr(result).splitlines()[-1] == "5 of 5 right."
-    short_by_two = exercises.check_quiz("02", right[:3])
-    assert [verdict.status for verdict in short_by_two.verdicts] == [exercises.RIGHT] * 3 + [
-        exercises.NOT_ATTEMPTED
-    ] * 2
+def test_all_right_some_open_and_none_attempted():
+    right = {number: question["right"] for number, question in quiz.quizzes()["02"].items()}
+    assert repr(exercises.check_quiz("02", right)).endswith("\n5 of 5 right.")
+    result = exercises.check_quiz("02", right | {4: ..., 5: ...})
+    expected = [exercises.RIGHT] * 3 + [exercises.NOT_ATTEMPTED] * 2
+    assert [verdict.status for verdict in result.verdicts] == expected
     assert repr(exercises.check_quiz("02", ...)).endswith("\n0 of 5 right.")
 
 
-@pytest.mark.parametrize("key", [6, 0, "six", None, 1.5, (1, 2), "²"])
+@pytest.mark.parametrize("key", [6, 0, "six", None, 1.5, "2"])
 def test_a_surplus_question_is_named(key):
     result = exercises.check_quiz("02", {1: "b", key: "a"})
     assert result.right == 1
@@ -256,9 +262,3 @@ def test_what_a_notebook_shows_says_the_same_in_both_forms():
 def test_an_unknown_lesson_is_named():
     with pytest.raises(KeyError, match="no such quiz; there are 01, 02, 03, 04, 05, 06, 07, 08, ap"):
         exercises.check_quiz("09", {})
-
-
-def test_a_text_of_as_many_letters_is_taken_in_order():
-    right = "".join(question["right"] for question in quiz.quizzes()["05"].values())
-    assert exercises.check_quiz("05", right).right == len(right)
-    assert exercises.check_quiz("05", right.upper()).right == len(right)

@@ -5,14 +5,14 @@ What is right is worked out here from the files with rasterio, h5py and NumPy, n
 write. The answers themselves stand in ``solutions/``.
 
 ``verdicts.py`` is the machinery, ``boxes.py`` what several checks ask of pixels; each other module holds the checks of
-some lessons and registers them when it is imported. ``quiz.py`` checks the questions at the end of each lesson, by the
+one lesson and registers them when it is imported. ``quiz.py`` checks the questions at the end of each lesson, by the
 key in ``quiz.toml``.
 """
 
-from workshop.exercises import lesson_06_appendix  # noqa: F401, for what it registers
-from workshop.exercises.lessons_01_03 import CITY
-from workshop.exercises.lessons_04_05 import busy_repository
-from workshop.exercises.lessons_07_08 import world_with_gaps
+from workshop.exercises import appendix, lesson_01, lesson_03, lesson_05, lesson_06, lesson_08  # noqa: F401, register
+from workshop.exercises.lesson_02 import CITY
+from workshop.exercises.lesson_04 import busy_repository
+from workshop.exercises.lesson_07 import world_with_gaps
 from workshop.exercises.quiz import check_quiz
 from workshop.exercises.verdicts import NOT_ATTEMPTED, NOT_YET, RIGHT, Verdict, check, hint, names
 

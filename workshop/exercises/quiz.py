@@ -4,9 +4,7 @@ The questions stand in the notebooks; ``quiz.toml`` holds the right letter of ea
 each wrong one.
 """
 
-import re
 import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from html import escape
@@ -80,15 +78,6 @@ def _judge(name: str, question: dict[str, Any], answer: Any) -> Verdict:
     return Verdict(name, NOT_YET, f"Expected {expected}, found {short(answer)}.")
 
 
-def _by_number(answers: Mapping) -> dict[Any, Any]:
-    """Return the answers with whole numbers as keys where a key means one, such as ``"1"``."""
-    found = {}
-    for key, answer in answers.items():
-        text = str(key).strip() if isinstance(key, str | int) and not isinstance(key, bool) else ""
-        found[int(text) if re.fullmatch(r"[0-9]{1,3}", text) else key] = answer
-    return found
-
-
 def check_quiz(lesson: str, answers: Any) -> QuizResult:
     """Check the answers to a lesson's quiz.
 
@@ -97,8 +86,7 @@ def check_quiz(lesson: str, answers: Any) -> QuizResult:
     lesson : str
         The lesson, such as ``"04"``; the appendix is ``"ap"``, as in the names of the exercises.
     answers
-        A letter for each question, such as ``{1: "b", 2: "c"}``; ``...`` means not attempted. A list, a tuple or a
-        text of as many letters is taken in the order of the questions.
+        A letter for each question, such as ``{1: "b", 2: "c"}``; ``...`` means not attempted.
 
     Returns
     -------
@@ -114,15 +102,10 @@ def check_quiz(lesson: str, answers: Any) -> QuizResult:
     questions = quizzes()[lesson]
     if answers is ...:
         answers = {}
-    if isinstance(answers, str) and len(answers) == len(questions):
-        answers = list(answers)
-    if isinstance(answers, list | tuple):
-        answers = dict(enumerate(answers, start=1))
-    if not isinstance(answers, Mapping):
+    if not isinstance(answers, dict):
         found = f"{type(answers).__name__} {short(answers)}"
         message = f'Expected a letter for each question, such as {{1: "b", 2: "c"}}, found {found}.'
         return QuizResult((Verdict(f"{lesson} quiz", NOT_YET, message),), len(questions))
-    answers = _by_number(answers)
     verdicts = [
         _judge(f"{lesson} question {number}", question, answers.get(number, ...))
         for number, question in questions.items()
