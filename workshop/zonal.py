@@ -220,7 +220,8 @@ def _count_chunk(
     first = np.cumsum([0, *map(len, spans)])
     if first[-1]:
         spans = np.concatenate(spans)
-        for year, pixels in enumerate(chunk.to_numpy()):  # all years at once, as a chunk may hold several
+        # all years at once, as a chunk may hold several; of a copy, since a variable keeps what it has loaded
+        for year, pixels in enumerate(chunk[:].to_numpy()):
             _count_spans(pixels, spans, first, row_area, counts[year], areas[year])
     inside = np.flatnonzero(np.diff(first))
     classes = np.flatnonzero(counts.any(axis=(0, 1)))
