@@ -1,12 +1,12 @@
-"""Checks the exercises' answers and gives hints.
+"""Checks the answers to the exercises and gives hints.
 
 A check never raises: it says *not attempted*, *not right yet* with a hint that names the likely mistake, or *right*.
-What is right is worked out here from the files with rasterio, h5py and NumPy, never with the code a learner is to
-write. The answers themselves stand in ``solutions/``.
+The right answers are computed here from the files with rasterio, h5py and NumPy, never with the code that a learner is
+to write. Solutions are in ``solutions/``.
 
-``verdicts.py`` is the machinery, ``boxes.py`` what several checks ask of pixels; each other module holds the checks of
-one lesson and registers them when it is imported. ``quiz.py`` checks the questions at the end of each lesson, by the
-key in ``quiz.toml``.
+``verdicts.py`` is the machinery, and ``boxes.py`` has what several checks share. Each other module holds the checks of
+one lesson and registers them when it is imported. ``quiz.py`` checks the answers to the questions at the end of each
+lesson against the key in ``quiz.toml``.
 """
 
 from workshop.exercises import appendix, lesson_01, lesson_03, lesson_05, lesson_06, lesson_08  # noqa: F401, register

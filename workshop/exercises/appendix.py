@@ -11,7 +11,7 @@ _WORLD = (5, 560_000, 1_440_000)
 
 
 def _shape(answer: Any, what: str) -> tuple[int, int, int]:
-    """Return a planned shape (year, y, x), once it is one that fits the world and its tiles."""
+    """Return a planned shape (year, y, x) if it fits the world and its tiles, otherwise raise."""
     parts = np.asarray(answer).ravel().tolist()
     if len(parts) != 3 or any(float(part) != int(part) or part < 1 for part in parts):
         raise NotRightError(f"Expected {what} as three whole numbers (year, y, x), found {answer!r}.")
@@ -27,7 +27,7 @@ def _shape(answer: Any, what: str) -> tuple[int, int, int]:
 
 
 def _most_touched(window: tuple[int, ...], chunks: tuple[int, ...]) -> int:
-    """Return the most chunks that a window meets, found by trying every offset."""
+    """Return the largest number of chunks that a window can touch, found by trying every offset."""
     most = 1
     for size, chunk in zip(window, chunks, strict=True):
         offsets = np.arange(chunk)

@@ -1,4 +1,4 @@
-"""What several checks ask of a box of pixels, and the box as the file holds it."""
+"""Shared by several checks: reading a box of pixels, and comparing an answer with it."""
 
 from functools import cache
 from typing import Any
@@ -12,9 +12,9 @@ from workshop.exercises.verdicts import NotRightError
 from workshop.tiles import RESOLUTION, SAMPLE_TILE, Box, tile_path
 
 
-@cache  # attempts follow each other, and strips are slow to decode
+@cache  # learners try several times, and strips are slow to decode
 def read_box(year: int, box: Box) -> np.ndarray:
-    """Return a box of the sample tile, read with rasterio alone; it cannot be written to."""
+    """Return a box of the sample tile, read with rasterio alone, as a read-only array."""
     with rasterio.open(tile_path(SAMPLE_TILE, year)) as src:
         window = from_bounds(*box, transform=src.transform).round_offsets().round_lengths()
         pixels = src.read(1, window=window)
@@ -22,17 +22,18 @@ def read_box(year: int, box: Box) -> np.ndarray:
     return pixels
 
 
-def is_at(answer: xr.DataArray, pixels: np.ndarray, box: Box) -> bool:
-    """Whether an array has the shape of the pixels, and their centres in the box as coordinates."""
-    if answer.shape != pixels.shape:
+def is_at(answer: xr.DataArray, box: Box) -> bool:
+    """Whether an array (y, x) has the centers of all the pixels in the box as its coordinates, in order."""
+    height, width = (round(side / RESOLUTION) for side in (box.north - box.south, box.east - box.west))
+    if answer.shape != (height, width):
         return False
-    y = box.north - (np.arange(pixels.shape[0]) + 0.5) * RESOLUTION
-    x = box.west + (np.arange(pixels.shape[1]) + 0.5) * RESOLUTION
+    y = box.north - (np.arange(height) + 0.5) * RESOLUTION
+    x = box.west + (np.arange(width) + 0.5) * RESOLUTION
     return np.allclose(answer.y, y, rtol=0, atol=1e-7) and np.allclose(answer.x, x, rtol=0, atol=1e-7)
 
 
-def check_sides(answer: xr.DataArray, box: Box) -> None:
-    """Name the side at which an array's outer pixels are not those of the box."""
+def check_place(answer: xr.DataArray, box: Box) -> None:
+    """Raise unless an array's pixels are those of the box; name the side where they are not."""
     if answer.y[0] < answer.y[-1]:
         raise NotRightError("The rows are upside down: keep y falling from north to south.")
     sides = {
@@ -49,6 +50,8 @@ def check_sides(answer: xr.DataArray, box: Box) -> None:
                 f"The box {misses(side, pixels, outward > 0)}: select by label with sel, not by position "
                 "or with a method that rounds outwards."
             )
+    if not is_at(answer, box):
+        raise NotRightError("The outer rows and columns are right, but not what lies between: take all, in order.")
 
 
 def misses(side: str, pixels: int, outward: bool) -> str:
@@ -58,12 +61,12 @@ def misses(side: str, pixels: int, outward: bool) -> str:
 
 
 def is_close(found: float, expected: float, tolerance: float = 1e-9) -> bool:
-    """Whether two numbers are the same but for rounding."""
+    """Whether two numbers are the same up to rounding."""
     return abs(float(found) - expected) <= tolerance * max(1, abs(expected))
 
 
 def as_class_codes(answer: Any, what: str) -> xr.DataArray:
-    """Return the answer, once it is an array of untouched class codes."""
+    """Return the answer if it is an array of unchanged class codes, otherwise raise."""
     if not isinstance(answer, xr.DataArray):
         raise NotRightError(f"Expected {what} as an xarray.DataArray, found {type(answer).__name__}.")
     if "band" in answer.dims:

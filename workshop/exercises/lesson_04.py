@@ -15,7 +15,7 @@ BUSY_PIXEL = (12, 30)
 
 
 def busy_repository(storage: icechunk.Storage) -> icechunk.Repository:
-    """Make a repository with a dozen small edits of ``lulc`` (40, 40), for the exercise that looks for one of them."""
+    """Make a repository with a dozen small edits of ``lulc`` (40, 40), one of which the exercise asks for."""
     edits = {  # message: (rows, columns, class)
         "Draw the fields": (slice(5, 35), slice(5, 35), 244),
         "Build the old town": (slice(10, 15), slice(28, 33), 250),

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from workshop.exercises.boxes import as_class_codes, check_sides, is_at, misses, read_box
+from workshop.exercises.boxes import as_class_codes, check_place, misses, read_box
 from workshop.exercises.verdicts import NotRightError, exercise
 from workshop.tiles import DEFECT_BOX, TEACHING_WINDOW, YEARS
 
@@ -36,10 +36,7 @@ def _patch(answer: xr.DataArray) -> str:
         raise NotRightError(f"The patch claims to be in {flat.rio.crs}; the cube is in EPSG:4326.")
     if flat.size == 0:
         raise NotRightError("No pixels: y runs from north to south, so its slice must start at the northern latitude.")
-    check_sides(flat, DEFECT_BOX)
-    expected = np.full((1000, 400), PATCH_CLASS, np.uint8)
-    if not is_at(flat, expected, DEFECT_BOX):
-        raise NotRightError("The outer rows and columns are right, but not what lies between: take all, in order.")
+    check_place(flat, DEFECT_BOX)
     wrong = int((flat.values != PATCH_CLASS).sum())
     if wrong:
         raise NotRightError(f"{wrong:,} of the {flat.size:,} pixels are not {PATCH_CLASS}: set every pixel of the box.")
@@ -48,7 +45,7 @@ def _patch(answer: xr.DataArray) -> str:
 
 
 def _check_patched(store: icechunk.IcechunkStore) -> None:
-    """Compare all years of a store with the tiles and the patch, and name the first difference that explains it."""
+    """Raise unless a store holds the tiles and the patch, with a hint that names the likely mistake."""
     array = zarr.open_array(store, path="lulc", mode="r")
     if array.dtype != np.uint8:
         raise NotRightError(
@@ -94,7 +91,7 @@ def _check_patched(store: icechunk.IcechunkStore) -> None:
 
 
 def _check_shift(now: np.ndarray, changed: np.ndarray) -> None:
-    """Name the shift where a patch of the right size was written a few pixels beside its place."""
+    """Name the shift if a patch of the right size was written a few pixels away from its place."""
     for down, right in product(range(-5, 6), repeat=2):
         top, left = max(down, 0), max(right, 0)  # the box lies in the window's corner
         placed = np.s_[top : 1000 + down, left : 400 + right]
@@ -125,7 +122,7 @@ def _check_edges(missing: np.ndarray) -> None:
 
 
 def _check_chunks(changes: icechunk.Diff) -> None:
-    """Once the values are known to be right, see that nothing else was written."""
+    """Raise if more was written than the region; the values are known to be right."""
     kinds = ("new_groups", "deleted_groups", "updated_groups", "new_arrays", "deleted_arrays", "updated_arrays")
     rewritten = sorted(set().union(*(getattr(changes, kind) for kind in kinds)))
     written = [(path, tuple(chunk)) for path, chunks in changes.updated_chunks.items() for chunk in chunks]

@@ -11,7 +11,7 @@ import xarray as xr
 import zarr
 from zarr.errors import GroupNotFoundError
 
-from workshop.exercises.boxes import as_class_codes, check_sides, is_at, read_box
+from workshop.exercises.boxes import as_class_codes, check_place, read_box
 from workshop.exercises.verdicts import NotRightError, exercise
 from workshop.sample import write_air
 from workshop.tiles import DEFECT_BOX, RESOLUTION, TILE_SIZE, YEARS
@@ -116,10 +116,8 @@ def _own_references(repo: icechunk.Repository, answer: xr.DataArray) -> str:
     half = RESOLUTION / 2
     if abs(abs((float(answer.x[0]) - DEFECT_BOX.west) / half % 2) - 1) > 0.1:
         raise NotRightError("The coordinates are half a pixel off: they belong to the pixels' centres, not corners.")
-    check_sides(answer, DEFECT_BOX)
+    check_place(answer, DEFECT_BOX)
     wanted, expected = 2020, {year: read_box(year, DEFECT_BOX) for year in YEARS}
-    if not is_at(answer, expected[wanted], DEFECT_BOX):
-        raise NotRightError("The outer rows and columns are right, but not what lies between: take all, in order.")
     same = [year for year, pixels in expected.items() if np.array_equal(answer.values, pixels)]
     if wanted in same:
         return f"The pixels of {wanted}, defect and all, out of the file itself."

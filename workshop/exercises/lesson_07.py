@@ -48,7 +48,7 @@ CORNER = Box(west=-110.25, south=39.75, east=-109.75, north=40.25)
 
 
 def world_with_gaps(storage: icechunk.Storage) -> icechunk.Repository:
-    """Make a cube with the corner of Utah's four tiles in it, of which three are missing in some year."""
+    """Make a cube of the corner where Utah's four tiles meet, without the tiles and years in ``GAPS``."""
     repo = world.create(storage)
     for year in YEARS:
         names = [name for name in world.UTAH_TILES if (year, name) not in GAPS]

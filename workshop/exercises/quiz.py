@@ -1,7 +1,7 @@
 """Checks the answers to the five questions at the end of each lesson.
 
-The questions stand in the notebooks; ``quiz.toml`` holds the right letter of each, why it is right, and a hint for
-each wrong one.
+The questions are in the notebooks; ``quiz.toml`` has the right letter of each, why it is right, and a hint for each
+wrong letter.
 """
 
 import tomllib
@@ -28,7 +28,7 @@ class QuizResult:
     questions : int
         How many questions the lesson has.
     remark : str
-        What else is to be said of the answers, if anything.
+        A remark on the answers as a whole, often empty.
     """
 
     verdicts: tuple[Verdict, ...]
@@ -73,7 +73,7 @@ def _judge(name: str, question: dict[str, Any], answer: Any) -> Verdict:
         return Verdict(name, RIGHT, question["why"])
     if letter in question["hints"]:
         return Verdict(name, NOT_YET, question["hints"][letter])
-    # short() copes with whatever an answer may be, also with one that cannot print itself
+    # short() handles any answer, even one whose repr raises
     expected = ", ".join(f'"{one}"' for one in letters[:-1]) + f' or "{letters[-1]}"'
     return Verdict(name, NOT_YET, f"Expected {expected}, found {short(answer)}.")
 
