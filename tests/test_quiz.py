@@ -1,11 +1,9 @@
-"""The quizzes: questions and key agree, each answer gets its sentence, and no answer raises."""
+"""The quizzes: questions and key agree, each answer gets its sentence, and no answer raises; without any tile."""
 
 import re
-import tempfile
 from collections import Counter
 from functools import cache
 from html import unescape
-from pathlib import Path
 
 import nbformat
 import numpy as np
@@ -20,13 +18,10 @@ from workshop import exercises, tiles, zonal
 from workshop.exercises import quiz
 
 LESSONS = {("ap" if path.stem.startswith("appendix") else path.stem[:2]): path for path in NOTEBOOKS}
-QUESTIONS = [
-    pytest.param(lesson, number, id=f"{lesson}-{number}") for lesson, key in quiz.quizzes().items() for number in key
-]
-every_question = pytest.mark.parametrize(("lesson", "number"), QUESTIONS)
-every_lesson = pytest.mark.parametrize("lesson", LESSONS)
+QUESTIONS = {(lesson, number): question for lesson, key in quiz.quizzes().items() for number, question in key.items()}
 
 
+@cache
 def asked(lesson):
     """Return the options that the notebook offers, as {number: {letter: text}}."""
     cells = nbformat.read(LESSONS[lesson], as_version=4).cells
@@ -42,45 +37,40 @@ def one(lesson, number, answer):
     return exercises.check_quiz(lesson, {number: answer}).verdicts[number - 1]
 
 
-def test_there_is_a_quiz_for_each_lesson():
+def test_the_notebooks_ask_what_the_key_answers():
     assert list(quiz.quizzes()) == list(LESSONS)
+    assert list(QUESTIONS) == [(lesson, number) for lesson in LESSONS for number in range(1, 6)]
+    assert all(list(asked(lesson)) == [1, 2, 3, 4, 5] for lesson in LESSONS)
+    for (lesson, number), question in QUESTIONS.items():
+        options = asked(lesson)[number]
+        assert list(options) == sorted([question["right"], *question["hints"]])
+        assert "".join(options) in ("abc", "abcd")
+        assert len(set(options.values())) == len(options)
 
 
-@every_lesson
-def test_the_notebook_asks_what_the_key_answers(lesson):
-    options = asked(lesson)
-    assert list(options) == list(quiz.quizzes()[lesson]) == [1, 2, 3, 4, 5]
-    for number, question in quiz.quizzes()[lesson].items():
-        assert list(options[number]) == sorted([question["right"], *question["hints"]])
-        assert "".join(options[number]) in ("abc", "abcd")
-        assert len(set(options[number].values())) == len(options[number])
-
-
-@every_lesson
+@pytest.mark.parametrize("lesson", LESSONS)
 def test_the_quiz_stands_in_its_place_and_is_untouched(lesson):
     cells = nbformat.read(LESSONS[lesson], as_version=4).cells
-    headings = re.findall(r"^## (.+)$", "\n".join(c.source for c in cells if c.cell_type == "markdown"), re.MULTILINE)
-    at = headings.index("Check yourself")
-    assert headings[at - 1] == "What you did"
-    assert "On your own" in headings[at + 1 :]
+    text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    headings = " / ".join(re.findall(r"^## (.+)$", text, re.MULTILINE))
+    assert re.search("(^| / )What you did / Check yourself / (.+ / )?On your own( / |$)", headings)
     (where,) = [k for k, cell in enumerate(cells) if f"quiz-{lesson}" in cell.metadata.get("tags", [])]
     assert cells[where - 1].source.startswith("## Check yourself")
     names = {"exercises": exercises}
     exec(cells[where].source.rsplit("\n", 1)[0], names)
     shown = eval(cells[where].source.rsplit("\n", 1)[1], names)
-    assert [verdict.status for verdict in shown.verdicts] == [exercises.NOT_ATTEMPTED] * 5
-    assert [verdict.name for verdict in shown.verdicts] == [f"{lesson} question {number}" for number in range(1, 6)]
-    assert shown.questions == 5 and repr(shown).endswith("\n0 of 5 right.")
+    untouched = [(f"{lesson} question {number}", exercises.NOT_ATTEMPTED) for number in range(1, 6)]
+    assert [(verdict.name, verdict.status) for verdict in shown.verdicts] == untouched
+    assert repr(shown).endswith("\n0 of 5 right.")
     first = next(cell for cell in cells if cell.cell_type == "code")
     assert re.search(r"^from workshop import .*\bexercises\b", first.source, re.MULTILINE)
 
 
-@every_question
+@pytest.mark.parametrize(("lesson", "number"), QUESTIONS)
 def test_the_right_letter_is_right_and_each_wrong_one_has_its_hint(lesson, number):
-    question = quiz.quizzes()[lesson][number]
+    question = QUESTIONS[lesson, number]
     verdict = one(lesson, number, question["right"])
-    assert (verdict.status, verdict.message) == (exercises.RIGHT, question["why"])
-    assert verdict.name == f"{lesson} question {number}"
+    assert verdict == exercises.Verdict(f"{lesson} question {number}", exercises.RIGHT, question["why"])
     for letter, hint in question["hints"].items():
         verdict = one(lesson, number, letter)
         assert (verdict.status, verdict.message) == (exercises.NOT_YET, hint)
@@ -88,21 +78,16 @@ def test_the_right_letter_is_right_and_each_wrong_one_has_its_hint(lesson, numbe
     assert exercises.check_quiz(lesson, {}).verdicts[number - 1].status == exercises.NOT_ATTEMPTED
 
 
-@every_question
-def test_a_hint_does_not_give_the_answer_away(lesson, number):
-    question, options = quiz.quizzes()[lesson][number], asked(lesson)[number]
-    right = options[question["right"]].lower()
-    for hint in question["hints"].values():
-        assert not re.search(rf"(?<!\w){re.escape(right)}(?!\w)", hint.lower()), hint
-        assert not re.search(r"\b[a-d]\)|\b(answer|option) [a-d]\b", hint), hint
-
-
-def test_hints_and_reasons_are_sentences_and_all_distinct():
-    questions = [question for key in quiz.quizzes().values() for question in key.values()]
-    said = [text for question in questions for text in (question["why"], *question["hints"].values())]
+def test_texts_are_distinct_sentences_and_no_hint_gives_the_answer_away():
+    said = [text for question in QUESTIONS.values() for text in (question["why"], *question["hints"].values())]
     assert [text for text, count in Counter(said).items() if count > 1] == []
     for text in said:
         assert re.fullmatch(r"[A-Z0-9`\"\[\(].{20,300}[.?!)]", text), text
+    for (lesson, number), question in QUESTIONS.items():
+        right = re.escape(asked(lesson)[number][question["right"]].lower())
+        for hint in question["hints"].values():
+            assert not re.search(rf"(?<!\w){right}(?!\w)", hint.lower()), hint
+            assert not re.search(r"\b[a-d]\)|\b(answer|option) [a-d]\b", hint), hint
 
 
 def met(start, size, chunk):
@@ -110,39 +95,18 @@ def met(start, size, chunk):
     return (start + size - 1) // chunk - start // chunk + 1
 
 
-# The beginning of some right options, worked out anew.
-COMPUTED = {
-    ("01", 1): lambda: f"{2 * 28 + 2 * 44},",
-    ("02", 5): lambda: f"{2000 // 1000 * (4000 // 1000) + 1}, one for each chunk and the metadata",
-    ("03", 3): lambda: f"1 and {2000 // 1000 * (4000 // 1000)}",
-    ("05", 1): lambda: f"{met(0, 1000, 500) * met(400, 400, 500)}",
-    ("06", 1): lambda: f"{8192 + np.dtype('>i2').itemsize}",
-    ("08", 3): lambda: f"{219_991 * 900 / (1e6 * zonal.pixel_area(39.5, 0.00025, 0.00025)):,.0f}"[:2],
-    ("ap", 1): lambda: f"{zarr.create_array({}, shape=(40_000, 40_000), chunks=(3000, 3000), dtype='uint8').nchunks}",
-    ("ap", 2): lambda: f"{max(met(start, 500, 250) for start in range(250)) ** 2}",
-    ("02", 1): lambda: "8" if open_tile().variable._in_memory else "none",
-    ("02", 2): lambda: "{y} rows and no columns".format(**open_tile("x").sizes),
-    ("02", 3): lambda: f"`{open_tile(masked=True).dtype}`, four times the memory, and no NaN",
-    ("03", 2): lambda: {0: "none", 2000: "2000,", 4000: "4000,"}[joined("inner").sizes["y"]],
-    ("05", 4): lambda: region_without_year(),
-}
-
-
-def open_tile(backwards="", **options):
-    box = {"x": slice(-112.5, -111.5), "y": slice(41.0, 40.5)}
-    if backwards:
-        box[backwards] = slice(box[backwards].stop, box[backwards].start)
-    return rioxarray.open_rasterio(hollow_tile(), **options).sel(**box)
-
-
 @cache
 def hollow_tile():
-    """Write a tile of the right shape in which no strip was ever written, so that these tests need no sample world."""
-    path = Path(tempfile.mkdtemp()) / "hollow.tif"
+    """Write a tile of the right shape, in memory, without any strip: these tests need no sample tiles."""
     profile = {"width": 40_000, "height": 40_000, "count": 1, "dtype": "uint8", "crs": "EPSG:4326", "compress": "LZW"}
     transform = rasterio.transform.from_origin(-120, 50, tiles.RESOLUTION, tiles.RESOLUTION)
-    rasterio.open(path, "w", transform=transform, blockysize=1, SPARSE_OK=True, **profile).close()
+    path = "/vsimem/hollow.tif"
+    rasterio.open(path, "w", driver="GTiff", transform=transform, blockysize=1, SPARSE_OK=True, **profile).close()
     return path
+
+
+def open_tile(x=slice(-112.5, -111.5), **options):
+    return rioxarray.open_rasterio(hollow_tile(), **options).sel(x=x, y=slice(41.0, 40.5))
 
 
 def joined(join):
@@ -155,36 +119,44 @@ def region_without_year():
     store = zarr.storage.MemoryStore()
     cube = xr.Dataset({"lulc": (("year", "y"), np.zeros((2, 4), "uint8"))}, {"year": [2015, 2020], "y": [3, 2, 1, 0]})
     cube.to_zarr(store, consolidated=False)
-    try:
+    with pytest.raises(ValueError, match="year"):
         cube.sel(year=2020, y=slice(3, 2)).to_zarr(store, region="auto", consolidated=False)
-    except ValueError:
-        return "it is refused"
-    return "it is written"
+    return "it is refused"
+
+
+# The beginning of some right options, computed.
+COMPUTED = {
+    ("01", 1): lambda: f"{2 * 28 + 2 * 44},",
+    ("02", 5): lambda: f"{2000 // 1000 * (4000 // 1000) + 1}, one for each chunk and the metadata",
+    ("03", 3): lambda: f"1 and {2000 // 1000 * (4000 // 1000)}",
+    ("05", 1): lambda: f"{met(0, 1000, 500) * met(400, 400, 500)}",
+    ("06", 1): lambda: f"{8192 + np.dtype('>i2').itemsize}",
+    ("08", 3): lambda: f"{219_991 * 900 / (1e6 * zonal.pixel_area(39.5, 0.00025, 0.00025)):,.0f}"[:2],
+    ("ap", 1): lambda: f"{zarr.create_array({}, shape=(40_000, 40_000), chunks=(3000, 3000), dtype='uint8').nchunks}",
+    ("ap", 2): lambda: f"{max(met(start, 500, 250) for start in range(250)) ** 2}",
+    ("02", 1): lambda: "8" if open_tile().variable._in_memory else "none",
+    ("02", 2): lambda: "{y} rows and no columns".format(**open_tile(x=slice(-111.5, -112.5)).sizes),
+    ("02", 3): lambda: f"`{open_tile(masked=True).dtype}`, four times the memory, and no NaN",
+    ("03", 2): lambda: {0: "none", 2000: "2000,", 4000: "4000,"}[joined("inner").sizes["y"]],
+    ("05", 4): region_without_year,
+}
 
 
 @pytest.mark.parametrize(("lesson", "number"), COMPUTED)
 def test_what_can_be_worked_out_is_right(lesson, number):
     expected = COMPUTED[lesson, number]()
     begin_so = [letter for letter, text in asked(lesson)[number].items() if text.startswith(expected)]
-    assert begin_so == [quiz.quizzes()[lesson][number]["right"]]
+    assert begin_so == [QUESTIONS[lesson, number]["right"]]
 
 
-def test_right_letters_are_spread():
+def test_the_right_option_is_not_told_by_its_letter_or_its_length():
     for lesson, key in quiz.quizzes().items():
-        letters = Counter(question["right"] for question in key.values())
-        assert max(letters.values()) <= 2, lesson
-    letters = Counter(question["right"] for key in quiz.quizzes().values() for question in key.values())
-    assert set(letters) == set("abcd")
-    assert max(letters.values()) < sum(letters.values()) / 3
-
-
-def test_the_right_option_is_not_told_by_its_length():
-    longest = [
-        max(options, key=lambda letter: len(options[letter])) == quiz.quizzes()[lesson][number]["right"]
-        for lesson in LESSONS
-        for number, options in asked(lesson).items()
-    ]
-    assert sum(longest) < len(longest) * 0.45
+        assert max(Counter(question["right"] for question in key.values()).values()) <= 2, lesson
+    letters = [question["right"] for question in QUESTIONS.values()]
+    assert set(letters) == set("abcd") and max(Counter(letters).values()) < len(letters) / 3
+    options = [asked(lesson)[number] for lesson, number in QUESTIONS]
+    longest = [max(texts, key=lambda letter, texts=texts: len(texts[letter])) for texts in options]
+    assert sum(map(str.__eq__, longest, letters)) < len(letters) * 0.45
 
 
 class Unprintable:
@@ -198,34 +170,19 @@ def test_case_and_blanks_do_not_matter(answer):
     assert one("02", 1, answer).status == exercises.RIGHT
 
 
-@pytest.mark.parametrize(
-    ("answer", "found"),
-    [
-        (2, "found 2."),
-        (None, "found None."),
-        ("", "found ''."),
-        ("e", "found 'e'."),
-        ("none: both lines only describe", "found 'none:"),
-        (b"b", "found b'b'."),
-        (["b"], "found ['b']."),
-        (np.arange(3), "found array([0, 1, 2])."),
-        (float("nan"), "found nan."),
-        (Unprintable(), "found <Unprintable instance"),
-    ],
-    ids=lambda value: type(value).__name__,
-)
-def test_an_odd_answer_gets_a_sentence(answer, found):
-    verdict = one("02", 1, answer)
+ODD = {"2.": 2, "None.": None, "''.": "", "'e'.": "e", "'none:": "none: both lines only describe", "b'b'.": b"b"}
+ODD |= {"['b'].": ["b"], "array([0, 1, 2]).": np.arange(3), "nan.": float("nan"), "<Unprintable inst": Unprintable()}
+
+
+@pytest.mark.parametrize("found", ODD)
+def test_an_odd_answer_gets_a_sentence(found):
+    verdict = one("02", 1, ODD[found])
     assert verdict.status == exercises.NOT_YET
-    assert verdict.message.startswith('Expected "a", "b", "c" or "d", found') and found in verdict.message
+    assert verdict.message.startswith(f'Expected "a", "b", "c" or "d", found {found}')
     assert verdict.message.endswith(".")
 
 
-@pytest.mark.parametrize(
-    "answers",
-    [None, 5, "bdca", list("badac"), {"b"}, np.array(["b"]), Unprintable(), print],
-    ids=lambda value: type(value).__name__,
-)
+@pytest.mark.parametrize("answers", [None, 5, "bdca", list("badac"), {"b"}, np.array(["b"]), Unprintable(), print])
 def test_what_is_no_dictionary_gets_a_sentence(answers):
     result = exercises.check_quiz("02", answers)
     (verdict,) = result.verdicts
@@ -234,20 +191,16 @@ def test_what_is_no_dictionary_gets_a_sentence(answers):
     assert repr(result).endswith("\n0 of 5 right.")
 
 
-def test_all_right_some_open_and_none_attempted():
+def test_the_last_line_counts_the_right_answers_and_names_surplus_questions():
     right = {number: question["right"] for number, question in quiz.quizzes()["02"].items()}
     assert repr(exercises.check_quiz("02", right)).endswith("\n5 of 5 right.")
     result = exercises.check_quiz("02", right | {4: ..., 5: ...})
     expected = [exercises.RIGHT] * 3 + [exercises.NOT_ATTEMPTED] * 2
     assert [verdict.status for verdict in result.verdicts] == expected
     assert repr(exercises.check_quiz("02", ...)).endswith("\n0 of 5 right.")
-
-
-@pytest.mark.parametrize("key", [6, 0, "six", None, 1.5, "2"])
-def test_a_surplus_question_is_named(key):
-    result = exercises.check_quiz("02", {1: "b", key: "a"})
-    assert result.right == 1
-    assert repr(result).splitlines()[-1] == f"1 of 5 right. Expected the questions 1 to 5, found also {key!r}."
+    for key in (6, 0, "six", None, 1.5, "2"):
+        last = repr(exercises.check_quiz("02", {1: "b", key: "a"})).splitlines()[-1]
+        assert last == f"1 of 5 right. Expected the questions 1 to 5, found also {key!r}."
 
 
 def test_what_a_notebook_shows_says_the_same_in_both_forms():
