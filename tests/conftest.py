@@ -107,8 +107,7 @@ class Notebooks:
         result = yield
         if isinstance(item, IPyNbCell):
             memory = peak_memory(item.parent.kernel.km.provisioner.pid)
-            # lesson 08's deeper part takes more than 2 GB (cell 25); to be brought down, then without the 1.25
-            if memory > 1.25 * MEMORY_LIMIT:
+            if memory > MEMORY_LIMIT:
                 raise NbCellError(item.cell_num, f"The kernel has taken {memory / 1e9:.2f} GB", item.cell.source)
         return result
 
