@@ -125,6 +125,18 @@ def glad_tile():
     return path
 
 
+@pytest.fixture(scope="module")
+def bucket():
+    """Return a bucket on this machine, of a module's own."""
+    from workshop import stores  # not before the workers start
+
+    return stores.open_bucket()
+
+
+def history(repo):
+    return [snapshot.id for snapshot in repo.ancestry(branch="main")]
+
+
 @pytest.fixture
 def no_settings(monkeypatch):
     """Shield a test from the settings and credentials of whoever runs it."""

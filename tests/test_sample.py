@@ -76,6 +76,7 @@ def test_neighbouring_tiles_join_without_a_seam():
     assert (west[:, -1] == east[:, 0]).mean() > 0.9
 
 
+@pytest.mark.soak
 def test_writing_again_gives_the_same_bytes(tmp_path):
     again = sample.write_tile("50N_120W", 2020, tmp_path)
     assert again.read_bytes() == tiles.DATA.joinpath("2020", "50N_120W.tif").read_bytes()
@@ -112,6 +113,7 @@ def test_a_tile_that_was_cut_is_written_anew(tmp_path, keep):
     assert not sample._is_current("50N_120W", 2000, tmp_path)
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no limit on file sizes to set")
 def test_a_full_disk_leaves_no_tile(tmp_path):
     code = """

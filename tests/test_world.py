@@ -7,24 +7,17 @@ import icechunk
 import numpy as np
 import pytest
 import rasterio
+from conftest import history
 from rasterio._env import get_gdal_config
 from rasterio.transform import from_origin
 from rasterio.windows import from_bounds
 from tqdm import tqdm
 
-from workshop import datacube, repository, servers, stores, tiles, world
+from workshop import datacube, repository, servers, tiles, world
 
 CORNER = tiles.Box(-110.25, 39.75, -109.75, 40.25)  # where the four tiles meet: a chunk of each
 ROWS, COLS = slice(159_000, 161_000), slice(279_000, 281_000)
 YEARS = (2015, 2020)
-
-
-@pytest.fixture(scope="module")
-def bucket():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("GLAD_BUCKET", raising=False)
-        patch.delenv("GLAD_TILES", raising=False)
-        yield stores.open_bucket()
 
 
 @pytest.fixture
@@ -56,10 +49,6 @@ def source(year, box=CORNER, names=world.UTAH_TILES):
             top, west = round((box.north - north) / tiles.RESOLUTION), round((left - box.west) / tiles.RESOLUTION)
             pixels[top : top + window.height, west : west + window.width] = src.read(1, window=window)
     return pixels
-
-
-def history(repo):
-    return [snapshot.id for snapshot in repo.ancestry(branch="main")]
 
 
 def most_frequent(pixels, factor):

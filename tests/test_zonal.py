@@ -14,7 +14,7 @@ from rasterio.features import rasterize
 from rasterio.windows import Window, from_bounds
 from xarray.groupers import BinGrouper
 
-from workshop import repository, stores, tiles, world, zonal
+from workshop import repository, tiles, world, zonal
 
 AROUND = tiles.Box(-111.0, 39.0, -109.0, 41.0)  # the four tiles meet in its middle
 AREAS = gpd.GeoDataFrame.from_features(
@@ -23,14 +23,11 @@ AREAS = gpd.GeoDataFrame.from_features(
 
 
 @pytest.fixture(scope="module")
-def lulc():
+def lulc(bucket):
     """Return a world of two years in which two degrees around the tiles' common corner are written."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("GLAD_BUCKET", raising=False)
-        patch.delenv("GLAD_TILES", raising=False)
-        repo = world.create(stores.open_bucket().icechunk("zonal"), (2000, 2020))
-        world.ingest(repo, world.UTAH_TILES, (2000, 2020), box=AROUND)
-        yield repository.read(repo)
+    repo = world.create(bucket.icechunk("zonal"), (2000, 2020))
+    world.ingest(repo, world.UTAH_TILES, (2000, 2020), box=AROUND)
+    return repository.read(repo)
 
 
 def around(src, *bounds):
