@@ -2,6 +2,7 @@
 
 import multiprocessing
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import icechunk
 import numpy as np
@@ -178,24 +179,25 @@ def test_a_larger_box_is_written(empty):
     np.testing.assert_array_equal(repository.read(empty)[1, 159_000:160_000, 278_000:280_000], source(2020, wider))
 
 
-def interrupting(count):
-    """Return an as_completed that is interrupted (Ctrl-C) after some results."""
+class InterruptedAfterTwo(ThreadPoolExecutor):
+    """Threads whose user interrupts (Ctrl-C) while waiting for the third result."""
 
-    def as_completed(futures):
-        for k, future in enumerate(futures):
-            if k == count:
-                raise KeyboardInterrupt
-            future.result()
-            yield future
+    left = 2
 
-    return as_completed
+    def submit(self, *args):
+        self.left -= 1
+        future = super().submit(*args)
+        if self.left < 0:
+            future.result = self.interrupt
+        return future
+
+    def interrupt(self):
+        raise KeyboardInterrupt
 
 
-def test_after_an_interrupt_it_goes_on(empty, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setattr(world, "as_completed", interrupting(2))
-        with pytest.raises(KeyboardInterrupt):
-            world.ingest(empty, world.UTAH_TILES, YEARS, box=CORNER)
+def test_after_an_interrupt_it_goes_on(empty):
+    with InterruptedAfterTwo(2) as executor, pytest.raises(KeyboardInterrupt):
+        world.ingest(empty, world.UTAH_TILES, YEARS, box=CORNER, executor=executor)
     assert next(iter(empty.ancestry(branch="main"))).message == "Ingest 2015: 50N_110W, 50N_120W"
     assert set(world.ingested(empty)) == {(2015, "50N_120W"), (2015, "50N_110W")}
     report = world.ingest(empty, world.UTAH_TILES, YEARS, box=CORNER)

@@ -31,16 +31,8 @@ def build(
     ----------
     storage : icechunk.Storage
         Where, such as ``bucket.icechunk("cube")``.
-    years : tuple of int
-        In order.
-    tile : str
-        The tile that the box is on.
-    box : Box
-        In degrees.
-
-    Returns
-    -------
-    icechunk.Repository
+    years, tile, box
+        The years in order, the tile that the box is on, and the box in degrees.
 
     Raises
     ------
@@ -61,7 +53,7 @@ def build(
             layer = select_box(open_tile(tile, year), box).load()
             _check_classes(layer)
             if there:
-                cube = _open(session)
+                cube = repository.open_array(session.store)
                 layer = _on_grid_of(cube, layer)
                 if layer.shape != cube.shape[1:]:
                     raise CubeError(
@@ -115,7 +107,7 @@ def write_region(
 
     def write(session: icechunk.Session) -> tuple[str, dict[str, Any]]:
         nonlocal before
-        cube = _open(session)
+        cube = repository.open_array(session.store)
         if year not in cube.year:
             raise CubeError(f"expected one of the cube's years {cube.year.values.tolist()}, found {year}")
         piece = _on_grid_of(cube, patch)
@@ -136,10 +128,6 @@ def write_region(
 def digest(pixels: np.ndarray) -> str:
     """Return the SHA-256 of an array's bytes, row by row, as hexadecimal digits."""
     return hashlib.sha256(np.ascontiguousarray(pixels)).hexdigest()
-
-
-def _open(session: icechunk.Session) -> xr.DataArray:
-    return xr.open_zarr(session.store, consolidated=False, decode_coords="all", chunks=None)[ARRAY]
 
 
 def _describe(year: int, layer: xr.DataArray) -> dict[str, Any]:

@@ -55,7 +55,11 @@ def open_or_create(storage: icechunk.Storage, config: icechunk.RepositoryConfig 
 
 def read(repo: icechunk.Repository, group: str | None = None) -> xr.DataArray:
     """Open the cube at the tip of ``main`` lazily: ``(year, y, x)``, uint8. Later commits do not change it."""
-    store = repo.readonly_session("main").store
+    return open_array(repo.readonly_session("main").store, group)
+
+
+def open_array(store: icechunk.IcechunkStore, group: str | None = None) -> xr.DataArray:
+    """Open the cube in a session's store lazily, as the session has it."""
     return xr.open_zarr(store, group=group, consolidated=False, decode_coords="all", chunks=None)[ARRAY]
 
 

@@ -68,44 +68,25 @@ DEFECT_BOX = Box(west=-112.5, south=40.75, east=-112.4, north=41.0)  # wrong in 
 
 
 def tile_corner(name: str) -> tuple[int, int]:
-    """Return the upper-left corner that a tile's name states.
-
-    Parameters
-    ----------
-    name : str
-        For example ``"50N_120W"``: latitude with two digits, longitude with three.
-
-    Returns
-    -------
-    lon, lat : int
-        Degrees east and north.
+    """Return the upper-left corner (longitude, latitude), in degrees, that a name such as ``"50N_120W"`` states.
 
     Raises
     ------
     TileError
-        When the name is malformed or does not lie on the 10-degree grid from 80N to 60S.
+        When the name is malformed or not on the 10-degree grid from 80N to 60S.
     """
-    match = re.fullmatch(r"(\d{2})([NS])_(\d{3})([EW])", name)
-    if not match:
-        raise TileError(f"{name!r}: expected a tile name like '50N_120W' (upper-left corner, 10-degree steps)")
-    lat = int(match[1]) * (1 if match[2] == "N" else -1)
-    lon = int(match[3]) * (1 if match[4] == "E" else -1)
-    on_grid = lat % TILE_DEGREES == 0 and lon % TILE_DEGREES == 0
-    if not on_grid or not SOUTH < lat <= NORTH or not -180 <= lon < 180 or name != tile_name(lon, lat):
-        raise TileError(
-            f"{name!r}: no such tile; names are upper-left corners from 80N to 50S and 180W to 170E, "
-            "in steps of 10 degrees (00N_000E, not 00S_000W)"
-        )
-    return lon, lat
+    for lat in range(NORTH, SOUTH, -TILE_DEGREES):
+        for lon in range(-180, 180, TILE_DEGREES):
+            if tile_name(lon, lat) == name:
+                return lon, lat
+    raise TileError(
+        f"{name!r}: no such tile; names are upper-left corners like '50N_120W', from 80N to 50S and 180W to 170E, "
+        "in steps of 10 degrees (00N_000E, not 00S_000W)"
+    )
 
 
 def tile_name(lon: float, lat: float) -> str:
-    """Return the name of the tile that holds the point; the upper and left edges belong to the tile.
-
-    Parameters
-    ----------
-    lon, lat : float
-        Degrees east (-180 to 180) and north (-60 to 80).
+    """Return the name of the tile that holds a point (in degrees); the upper and left edges belong to the tile.
 
     Raises
     ------
@@ -207,20 +188,13 @@ def check_tile(path: str, name: str, year: int) -> str:
     ----------
     path : str
         Path or http(s) URL of the file.
-    name : str
-        The tile's name, for example ``"50N_120W"``.
-    year : int
-        The tile's year; it only appears in messages.
+    name, year
+        As for :func:`open_tile`, which has the errors, too; the year only appears in these.
 
     Returns
     -------
     str
         Where the data is from: the TIFF's description, or GLAD where it has none.
-
-    Raises
-    ------
-    TileError
-        See :func:`open_tile`.
     """
     label = f"{name} ({year})"
     size = _remote_size(path, label) if is_url(path) else _local_size(path, label)
@@ -264,9 +238,9 @@ def _remote_size(url: str, label: str) -> int:
 
 
 def _validate(src: rasterio.DatasetReader, name: str, label: str, size: int) -> None:
-    def expect(what: str, expected: object, found: object, mend: str) -> None:
+    def expect(what: str, expected: object, found: object, advice: str) -> None:
         if expected != found:
-            raise TileError(f"{label}: expected {what} {expected}, found {found}; {mend}")
+            raise TileError(f"{label}: expected {what} {expected}, found {found}; {advice}")
 
     expect("band count", 1, src.count, "choose the land-cover band first")
     expect("data type", "uint8", src.dtypes[0], "class codes must not be rescaled or masked to float")
@@ -300,19 +274,10 @@ def require_strips(src: rasterio.DatasetReader, label: str, rows: tuple[int, int
     GDAL reads the index of the strips piece by piece, when it needs it. When the server goes away in between, GDAL
     takes the strips for ones that were never written. Call this before reading the rows: what is known then, is kept.
 
-    Parameters
-    ----------
-    src : rasterio.DatasetReader
-        The tile.
-    label : str
-        How errors call it.
-    rows : tuple of int
-        First row, and the one after the last.
-
     Raises
     ------
     TileError
-        When the place or the size of a block is unknown.
+        When the place or the size of a block of these rows (first, last + 1) is unknown.
     """
     if src.driver != "GTiff":
         return
@@ -327,13 +292,7 @@ def require_strips(src: rasterio.DatasetReader, label: str, rows: tuple[int, int
 
 
 def check_box(box: Box) -> Box:
-    """Return a box as a :class:`Box`, once it is one.
-
-    Raises
-    ------
-    TileError
-        When it does not have four finite numbers, is upside down or reversed.
-    """
+    """Return a box as a :class:`Box`, or raise a TileError when it is none."""
     if len(box) != 4 or not all(isfinite(side) for side in box):
         raise TileError(f"{box}: expected four finite numbers (west, south, east, north), in degrees")
     box = Box(*box)

@@ -4,9 +4,9 @@ One box of one tile through the years is the business of ``datacube.py``.
 The library calls are those that lesson 07 writes out.
 """
 
-from collections import Counter
 from collections.abc import Iterable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from itertools import chain
 from typing import Any
 
 import icechunk
@@ -268,7 +268,7 @@ def _ingest_year(
             return None
         done = ingested(repo)
         regions: dict[str, tuple[list[int], list[int]]] = {}
-        futures: dict[Future, str] = {}
+        parts: dict[str, list[Future]] = {}
         for name in names:
             rows, cols = _region(name, box)
             if not (rows[0] < rows[1] and cols[0] < cols[1]):
@@ -277,37 +277,25 @@ def _ingest_year(
                 note(name, "there already")
             else:
                 regions[name] = rows, cols
-                for top in range(rows[0] // PART * PART, rows[1], PART):
-                    part = [max(top, rows[0]), min(top + PART, rows[1])]
-                    futures[executor.submit(_attempt, session.fork(), name, year, part, cols, root)] = name
-        waiting = Counter(futures.values())
-        forks: dict[str, list[icechunk.Session]] = {name: [] for name in regions}
-        errors: dict[str, str] = {}
+                tops = range(rows[0] // PART * PART, rows[1], PART)
+                bands = [[max(top, rows[0]), min(top + PART, rows[1])] for top in tops]
+                parts[name] = [executor.submit(_attempt, session.fork(), name, year, b, cols, root) for b in bands]
         records: dict[str, dict[str, Any]] = {}
         try:
-            for future in as_completed(futures):
-                name = futures[future]
-                fork, error = future.result()
-                if error:
-                    errors.setdefault(name, error)
-                else:
-                    forks[name].append(fork)
-                waiting[name] -= 1
-                if waiting[name]:
+            for name, (rows, cols) in regions.items():
+                forks, errors = zip(*(future.result() for future in parts[name]), strict=True)
+                if any(errors):
+                    note(name, next(filter(None, errors)))
                     continue
-                if name in errors:
-                    note(name, errors[name])
-                else:
-                    rows, cols = regions[name]
-                    records[name] = {"source": tile_source(name, year, root), "rows": rows, "cols": cols}
-                    note(name, "written", (rows[1] - rows[0]) * (cols[1] - cols[0]))
+                session.merge(*forks)
+                records[name] = {"source": tile_source(name, year, root), "rows": rows, "cols": cols}
+                note(name, "written", (rows[1] - rows[0]) * (cols[1] - cols[0]))
         except KeyboardInterrupt:
             interrupted = True
-            for future in futures:
+            for future in chain(*parts.values()):
                 future.cancel()
         if not records:
             return None
-        session.merge(*(fork for name in records for fork in forks[name]))
         return f"Ingest {year}: {', '.join(sorted(records))}", {"year": year, "tiles": dict(sorted(records.items()))}
 
     repository.commit(repo, write)
