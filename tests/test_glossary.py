@@ -8,12 +8,8 @@ from conftest import NOTEBOOKS, ROOT, SOLUTIONS
 
 PAGE = ROOT / "docs" / "glossary.md"
 TERMS = dict(re.findall(r"^## (.+)\n\n((?:.+\n)+)", PAGE.read_text(encoding="utf-8") + "\n", flags=re.MULTILINE))
+ANCHORS = {term.replace(" ", "-") for term in TERMS}  # so JupyterLab names headings; GitHub and the site find them, too
 LINK = re.compile(r"\[([^\]]+)\]\(\.\./docs/glossary\.md#([^)]+)\)")
-
-
-def slug(heading):
-    """Return the anchor that JupyterLab gives a heading; GitHub and the site find it, too."""
-    return heading.replace(" ", "-")
 
 
 def words(text):
@@ -24,7 +20,7 @@ def test_terms_are_in_order_and_unique():
     headings = re.findall(r"^## (.+)$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert headings == list(TERMS), "a term without a text, or twice"
     assert headings == sorted(headings, key=str.casefold)
-    assert len({slug(heading) for heading in headings}) == len(headings) > 80
+    assert len(ANCHORS) == len(headings) > 80
 
 
 @pytest.mark.parametrize("term", TERMS)
@@ -46,7 +42,6 @@ def test_a_term_is_explained_and_names_a_lesson_that_uses_it(term):
 
 @pytest.mark.parametrize("path", NOTEBOOKS + SOLUTIONS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_links_to_the_glossary_lead_to_a_term(path):
-    anchors = {slug(term) for term in TERMS}
     linked = []
     for cell in nbformat.read(path, as_version=4).cells:
         if cell.cell_type != "markdown":
@@ -56,7 +51,7 @@ def test_links_to_the_glossary_lead_to_a_term(path):
             found = LINK.findall(line)
             assert not (found and line.startswith("#")), "no links in headings"
             linked += [anchor for _, anchor in found]
-    assert set(linked) <= anchors
+    assert set(linked) <= ANCHORS
     assert len(linked) == len(set(linked)), "a term is linked where it is used first, not again"
     if path in NOTEBOOKS:
         assert 5 <= len(linked) <= 15

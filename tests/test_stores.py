@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 import weakref
 
+import boto3
 import icechunk
 import numpy as np
 import obstore
@@ -37,9 +38,8 @@ def real_bucket(monkeypatch, no_settings, s3):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3.url)
-    client = stores.Bucket("mine", "", "us-east-1", s3.url, "key", "secret").client()
-    client.create_bucket(Bucket="mine")
-    return client
+    monkeypatch.setenv("GLAD_BUCKET", "s3://mine//a//folder/")
+    boto3.client("s3").create_bucket(Bucket="mine")
 
 
 def use_every_way_in(bucket):
@@ -69,54 +69,43 @@ def test_one_local_bucket_serves_zarr_boto3_obstore_and_icechunk(no_settings):
     assert again.endpoint_url == bucket.endpoint_url and again.prefix != bucket.prefix  # learners do not meet
 
 
-def test_another_bucket_by_one_setting(monkeypatch, real_bucket, s3):
-    monkeypatch.setenv("GLAD_BUCKET", "s3://mine/a/folder/")
+@pytest.mark.parametrize("where", ["variable", "profile"])
+def test_another_bucket_by_one_setting_and_the_usual_ones(monkeypatch, real_bucket, tmp_path, s3, where):
+    if where == "profile":
+        monkeypatch.delenv("AWS_ENDPOINT_URL")
+        (tmp_path / "config").write_text(f"[profile lab]\nendpoint_url = {s3.url}\nregion = us-east-1\n")
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+        monkeypatch.setenv("AWS_PROFILE", "lab")
     bucket = stores.open_bucket()
     assert (bucket.name, bucket.endpoint_url) == ("mine", s3.url)
     assert bucket.prefix.startswith("a/folder/learner-")
+    assert "secret" not in repr(bucket)
     use_every_way_in(bucket)
-
-
-def test_credentials_are_not_shown(real_bucket):
-    assert "secret" not in repr(stores.open_bucket("s3://mine"))
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}, "no AWS credentials found; set AWS_ACCESS_KEY_ID"),
-        ({"AWS_SECRET_ACCESS_KEY": None}, "s3://mine: the bucket cannot be used"),
-        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "s3://mine: the bucket cannot be used"),
+        ({"AWS_SECRET_ACCESS_KEY": None}, "the bucket cannot be used"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "the bucket cannot be used"),
         ({"AWS_ENDPOINT_URL": "localhost:9000"}, "localhost:9000"),
         ({"AWS_PROFILE": "missing"}, "missing"),
         ({"GLAD_BUCKET": "s3://missing"}, "s3://missing: the bucket cannot be used"),
+        *(
+            ({"GLAD_BUCKET": url}, "expected a bucket like s3://name")
+            for url in ("mine", "s3:/mine", "gs://mine", "s3://", "s3://Mine")
+        ),
     ],
     ids=lambda value: str(value)[:40],
 )
 def test_what_is_wrong_with_the_settings_is_named(monkeypatch, real_bucket, tmp_path, settings, message):
     elsewhere = {"AWS_SHARED_CREDENTIALS_FILE": "none", "AWS_CONFIG_FILE": "none", "AWS_EC2_METADATA_DISABLED": "true"}
     monkeypatch.chdir(tmp_path)
-    for name, value in ({"GLAD_BUCKET": "s3://mine"} | elsewhere | settings).items():
+    for name, value in (elsewhere | settings).items():
         monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name)
     with pytest.raises(stores.StoreError, match=message):
         stores.open_bucket()
-
-
-def test_the_endpoint_may_stand_in_a_profile(monkeypatch, real_bucket, tmp_path, s3):
-    monkeypatch.delenv("AWS_ENDPOINT_URL")
-    (tmp_path / "config").write_text(f"[profile lab]\nendpoint_url = {s3.url}\nregion = us-east-1\n")
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
-    monkeypatch.setenv("AWS_PROFILE", "lab")
-    bucket = stores.open_bucket("s3://mine//odd//path")
-    assert bucket.endpoint_url == s3.url
-    assert bucket.prefix.startswith("odd/path/learner-")
-    use_every_way_in(bucket)
-
-
-@pytest.mark.parametrize("url", ["mine", "s3:/mine", "gs://mine", "s3://", "s3://Mine"])
-def test_a_malformed_bucket_is_refused(no_settings, url):
-    with pytest.raises(stores.StoreError, match="expected a bucket like s3://name"):
-        stores.open_bucket(url)
 
 
 def test_containers_hold_prefix_and_patience(no_settings, tmp_path):
@@ -139,37 +128,38 @@ def folder(tmp_path):
     return tmp_path
 
 
+@pytest.fixture
+def server(folder):
+    with servers.serve_folder(folder) as server:
+        yield server
+
+
 def get(url, **headers):
     with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as answer:
         return answer.status, answer.read()
 
 
-def test_a_served_folder_answers_ranges_and_counts(folder):
-    with servers.serve_folder(folder) as server:
-        assert server.url.startswith("http://127.0.0.1:")
-        assert get(f"{server.url}/letters.txt", Range="bytes=2-4") == (206, b"cde")
-        assert get(f"{server.url}/letters.txt") == (200, b"abcdefghij")
-        with pytest.raises(urllib.error.HTTPError, match="404"):
-            get(f"{server.url}/numbers.txt")
-        seen = [(r.method, r.path, r.range, r.status) for r in server.requests]
-        assert seen == [
-            ("GET", "/letters.txt", "bytes=2-4", 206),
-            ("GET", "/letters.txt", None, 200),
-            ("GET", "/numbers.txt", None, 404),
-        ]
-        assert [r.sent for r in server.requests[:2]] == [3, 10]
-        server.reset()
-        assert server.requests == []
+def test_a_served_folder_answers_ranges_and_counts(server):
+    assert server.url.startswith("http://127.0.0.1:")
+    assert get(f"{server.url}/letters.txt", Range="bytes=2-4") == (206, b"cde")
+    assert get(f"{server.url}/letters.txt") == (200, b"abcdefghij")
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        get(f"{server.url}/numbers.txt")
+    first, second, third = server.requests
+    assert first == ("GET", "/letters.txt", "bytes=2-4", 206, 3)
+    assert second == ("GET", "/letters.txt", None, 200, 10)
+    assert third[:4] == ("GET", "/numbers.txt", None, 404)
+    server.reset()
+    assert server.requests == []
 
 
-def test_a_served_folder_keeps_the_promise_of_if_unmodified_since(folder):
+def test_a_served_folder_keeps_the_promise_of_if_unmodified_since(folder, server):
     os.utime(folder / "letters.txt", (1_700_000_000,) * 2)  # Tue, 14 Nov 2023 22:13:20 GMT
-    with servers.serve_folder(folder) as server:
-        since = {"If-Unmodified-Since": "Tue, 14 Nov 2023 22:13:20 GMT"}
-        assert get(f"{server.url}/letters.txt", Range="bytes=2-4", **since) == (206, b"cde")
-        since = {"If-Unmodified-Since": "Tue, 14 Nov 2023 22:13:19 GMT"}
-        with pytest.raises(urllib.error.HTTPError, match="412"):
-            get(f"{server.url}/letters.txt", Range="bytes=2-4", **since)
+    since = {"If-Unmodified-Since": "Tue, 14 Nov 2023 22:13:20 GMT"}
+    assert get(f"{server.url}/letters.txt", Range="bytes=2-4", **since) == (206, b"cde")
+    since = {"If-Unmodified-Since": "Tue, 14 Nov 2023 22:13:19 GMT"}
+    with pytest.raises(urllib.error.HTTPError, match="412"):
+        get(f"{server.url}/letters.txt", Range="bytes=2-4", **since)
 
 
 def test_a_served_folder_keeps_to_itself(folder):
@@ -208,6 +198,11 @@ def test_a_server_that_does_not_start_in_time_is_named(monkeypatch, folder):
         servers.serve_folder(folder)
 
 
+def test_a_server_elsewhere_answers_or_not(server):
+    assert servers.answers(f"{server.url}/numbers.txt")  # 404 is an answer
+    assert not servers.answers("https://tiles.invalid")
+
+
 def test_no_web_page_may_use_the_bucket(s3):
     request = urllib.request.Request(f"{s3.url}/", headers={"Origin": "https://example.org"})
     with urllib.request.urlopen(request, timeout=10) as answer:
@@ -232,15 +227,8 @@ def test_the_bucket_stops_with_its_kernel_and_survives_an_interrupt(end):
     """
     if os.name == "nt":
         pytest.skip("signals to process groups are POSIX")
-    env = {k: v for k, v in os.environ.items() if k != "GLAD_BUCKET"}
-    kernel = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env=env,
-    )
+    command, pipe = [sys.executable, "-c", textwrap.dedent(code)], subprocess.PIPE
+    kernel = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
     url = kernel.stdout.readline().strip()
     assert kernel.stdout.readline().strip() == "still there"
     if end == "kill":
@@ -301,14 +289,10 @@ def test_the_package_lists_its_settings_and_side_effects():
             importlib.import_module(module.name)
         workshop.stores.open_bucket()
     """
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("GDAL_", "GLAD_", "PANEL_"))}
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=clean | {"JUPYTERHUB_SERVICE_PREFIX": "/user/anna/"},
-    )
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("GDAL_", "GLAD_", "PANEL_"))}
+    env["JUPYTERHUB_SERVICE_PREFIX"] = "/user/anna/"
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
     names = set(done.stdout.split())
     assert {"GDAL_CACHEMAX", "LOCALTILESERVER_CLIENT_PREFIX", "PANEL_NOTEBOOK_RESOURCES", "NO_PROXY"} <= names
     assert names | {tiles.ROOT_SETTING, stores.BUCKET_SETTING} <= set(re.findall(r"\w+", workshop.__doc__))

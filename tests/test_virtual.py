@@ -66,8 +66,8 @@ def keep(dataset, root, storage):
     return repo
 
 
-def through_references(root, *years):
-    dataset = virtual.combine(virtual.open_virtual_tile(TILE, year, root) for year in years)
+def through_references(root):
+    dataset = virtual.open_virtual_tile(TILE, 2000, root)
     return repository.read(keep(dataset, root, stores.open_bucket().icechunk("virtual")))
 
 
@@ -135,7 +135,7 @@ def test_five_years_of_the_sample_tile_are_what_gdal_reads(tmp_path):
 )
 def test_other_layouts_are_read_right(tmp_path, profile):
     path = write_small(tmp_path, **profile)
-    lulc = through_references(tmp_path, 2000)
+    lulc = through_references(tmp_path)
     assert lulc.dtype == np.uint8
     assert np.array_equal(lulc.values[0], with_gdal(path))
 
@@ -151,11 +151,11 @@ def unended(tmp_path):
 
 
 def test_lzw_without_end_of_information_is_read_right(tmp_path, unended):
-    assert np.array_equal(through_references(tmp_path, 2000).values[0], unended)
+    assert np.array_equal(through_references(tmp_path).values[0], unended)
 
 
 def test_workers_of_a_cluster_decode_it_too(tmp_path, unended):
-    lulc = through_references(tmp_path, 2000)
+    lulc = through_references(tmp_path)
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as cluster,
         Client(cluster) as client,
@@ -172,14 +172,14 @@ def test_upstream_still_takes_padding_for_pixels(tmp_path, unended):
         zarr.config.set({"codecs.imagecodecs_lzw": "virtual_tiff.imagecodecs.LZWCodec"}),
         pytest.raises(ValueError, match="reshape"),
     ):
-        _ = through_references(tmp_path, 2000).values
+        _ = through_references(tmp_path).values
 
 
 def test_a_strip_that_is_too_short_is_refused(tmp_path):
     pixels = np.full((SIZE, SIZE), 10, np.uint8)
     path = write_small(tmp_path, pixels=pixels)
     replace_strips(path, [lzw(row) for row in pixels[:-1]] + [lzw(pixels[-1, :100])])
-    lulc = through_references(tmp_path, 2000)
+    lulc = through_references(tmp_path)
     with pytest.raises(virtual.VirtualError, match="expected an LZW strip of 400 bytes, found 100"):
         _ = lulc.values
 
@@ -204,22 +204,14 @@ def test_sparse_and_uneven_strips_are_refused(tmp_path, profile, reason):
         ({"predictor": 2}, "different codecs"),
         ({"blockysize": 8}, "inconsistent chunk shapes"),
         ({"height": SIZE * 2}, "cannot align"),
+        ({"name": "50N_110W", "transform": from_origin(-110, 50, 10 / SIZE, 10 / SIZE)}, "cannot align.*'x'"),
     ],
     ids=str,
 )
-def test_the_libraries_refuse_years_of_different_layout(tmp_path, profile, refusal):
-    write_small(tmp_path, 2000)
-    write_small(tmp_path, 2005, **profile)
+def test_the_libraries_refuse_years_of_different_layout_or_place(tmp_path, profile, refusal):
+    paths = write_small(tmp_path, 2000), write_small(tmp_path, 2005, **profile)
+    layers = [virtual.open_virtual_tile(path.stem, int(path.parent.name), tmp_path) for path in paths]
     with pytest.raises((NotImplementedError, ValueError), match=refusal):
-        through_references(tmp_path, 2000, 2005)
-
-
-def test_xarray_refuses_tiles_of_different_places(tmp_path):
-    write_small(tmp_path, 2000)
-    east = {"name": "50N_110W", "transform": from_origin(-110, 50, 10 / SIZE, 10 / SIZE)}
-    write_small(tmp_path, 2005, **east)
-    layers = [virtual.open_virtual_tile(name, year, tmp_path) for name, year in ((TILE, 2000), ("50N_110W", 2005))]
-    with pytest.raises(xr.AlignmentError, match="'x'"):
         virtual.combine(layers)
 
 
@@ -271,12 +263,7 @@ def test_virtualizarr_still_appends_behind_a_chunk_that_is_not_full(tmp_path):
     first, second = (air(tmp_path, year, f"cut-{year}", chunksizes=(1000, 25, 53)) for year in (2013, 2014))
     with pytest.raises(ValueError, match="partial chunks"):
         xr.concat([first, second], **JOIN)
-    config, allowed = virtual.containers(tmp_path)
-    repo = icechunk.Repository.create(
-        stores.open_bucket().icechunk("cut"), config, authorize_virtual_chunk_access=allowed
-    )
-    session = repo.writable_session("main")
-    first.vz.to_icechunk(session.store)
+    session = keep(first, tmp_path, stores.open_bucket().icechunk("cut")).writable_session("main")
     second.vz.to_icechunk(session.store, append_dim="time")
     with xr.open_dataset(tmp_path / "cut-2014.nc", engine="h5netcdf") as expected:
         found = xr.open_zarr(session.store, consolidated=False)["air"][1460:]
@@ -292,7 +279,7 @@ def test_virtualizarr_refuses_files_of_another_encoding(tmp_path, other):
 @pytest.mark.parametrize("folder", ["with blank", "Küche", "a+b&c", "[x]", "~x"])
 def test_folders_of_any_name(tmp_path, folder):
     path = write_small(tmp_path / folder)
-    np.testing.assert_array_equal(through_references(tmp_path / folder, 2000)[0], with_gdal(path))
+    np.testing.assert_array_equal(through_references(tmp_path / folder)[0], with_gdal(path))
 
 
 @pytest.mark.parametrize("folder", ["a#b", "a%20b", "a?b"])
@@ -308,7 +295,7 @@ def test_folders_that_a_url_cannot_name_are_refused(tmp_path, folder):
 def test_a_source_replaced_is_noticed(tmp_path, over):
     path = write_small(tmp_path)
     with serve_folder(tmp_path) as server:
-        lulc = through_references(server.url if over == "http" else tmp_path, 2000)
+        lulc = through_references(server.url if over == "http" else tmp_path)
         assert np.array_equal(lulc[0, :10].values, with_gdal(path)[:10])
         write_small(tmp_path, pixels=np.full((SIZE, SIZE), 10, np.uint8))
         os.utime(path, (time.time() + 5,) * 2)  # modification times are compared in whole seconds

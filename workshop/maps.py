@@ -21,6 +21,7 @@ import xarray as xr
 from IPython.display import HTML, display
 from jupyter_core.paths import jupyter_runtime_dir
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.patches import Patch, Rectangle
@@ -79,20 +80,12 @@ style.use(Path(__file__).with_name("look.mplstyle"))
 
 
 def draw_land_cover(ax: Axes, raster: xr.DataArray, title: str = "", where: np.ndarray | None = None) -> None:
-    """Draw a land-cover raster in the legend's colours.
+    """Draw a land-cover raster ``(y, x)`` in degrees in the legend's colours.
 
-    Parameters
-    ----------
-    ax : matplotlib.axes.Axes
-        Where to draw.
-    raster : xarray.DataArray
-        ``(y, x)``, uint8, in degrees.
-    title : str
-        Title of the axes.
-    where : numpy.ndarray, optional
-        Boolean, shape as the raster: draw these pixels only and leave the ground bare elsewhere.
+    With ``where``, a mask of the raster's shape, only its pixels are drawn, and the ground is bare elsewhere.
     """
     west, south, east, north = raster.rio.bounds()
+    shrunk = cos(radians((south + north) / 2))  # a degree of longitude is shorter than one of latitude
     ax.set_facecolor(BARE)
     # Every n-th pixel is more than the page can show. By bands, copied: TIFF readers return views of all between.
     n = max(1, raster.sizes["x"] // MAX_COLUMNS)
@@ -100,18 +93,17 @@ def draw_land_cover(ax: Axes, raster: xr.DataArray, title: str = "", where: np.n
     pixels = np.concatenate([np.array(raster[top : top + rows : n, ::n]) for top in range(0, raster.sizes["y"], rows)])
     ax.imshow(
         pixels if where is None else np.ma.masked_array(pixels, ~where[::n, ::n]),
-        cmap=legend.cmap(),
-        vmin=CLASS_RANGE[0],
-        vmax=CLASS_RANGE[1],
+        cmap=ListedColormap(legend.hex_colours()),
+        clim=CLASS_RANGE,
         extent=(west, east, south, north),
         interpolation="nearest",
-        aspect=1 / cos(radians((south + north) / 2)),  # a degree of longitude is shorter than one of latitude
+        aspect=1 / shrunk,
     )
     ax.set(title=title, xlabel="longitude (°)", ylabel="latitude (°)")
     ax.ticklabel_format(useOffset=False)
     ax.xaxis.set_major_locator(MaxNLocator(5))  # labels such as -111.75 need room
     if north - south <= MAX_SCALED:
-        degree = 2 * pi * EARTH_RADIUS / 360 * cos(radians((south + north) / 2))
+        degree = 2 * pi * EARTH_RADIUS / 360 * shrunk
         ax.add_artist(ScaleBar(degree, "m", rotation="horizontal-only", location="lower left", box_alpha=0.8, pad=0.3))
 
 
@@ -139,12 +131,7 @@ def draw_legend(figure: Figure, rasters: Iterable[np.ndarray], columns: int = 5)
 def draw_transitions(ax: Axes, matrix: pd.DataFrame) -> None:
     """Draw what became of what as a Sankey diagram: bars left and right, bands between them.
 
-    Parameters
-    ----------
-    ax : matplotlib.axes.Axes
-        Where to draw.
-    matrix : pandas.DataFrame
-        Areas; rows are the legend's groups before, columns those after.
+    The matrix holds areas; its rows are the legend's groups before, its columns those after.
     """
     colours = legend.group_table()["colour"]
     total = matrix.to_numpy().sum()
@@ -162,7 +149,6 @@ def draw_transitions(ax: Axes, matrix: pd.DataFrame) -> None:
                 ax.text(x + (0.03 if x else -0.03), starts[name] + size / 2, name, ha=align, va="center", fontsize=8)
     curve = np.linspace(0, 1, 60)
     smooth = curve**2 * (3 - 2 * curve)
-    left, right = left.copy(), right.copy()
     for before, row in matrix.iterrows():
         for after, size in row.items():
             if size >= LEAST_BAND * total:
@@ -183,14 +169,7 @@ def show(figure: Figure, alt: str) -> None:
 def show_history(repo: Any, alt: str) -> None:
     """Show the graph of an Icechunk repository's history, in letters that can be read on white.
 
-    Where pictures cannot be shown, the graph comes as text.
-
-    Parameters
-    ----------
-    repo : icechunk.Repository
-        The repository; its own drawing is used.
-    alt : str
-        What the graph shows, for those who cannot see it.
+    The drawing is the repository's own. Where pictures cannot be shown, the graph comes as text.
     """
     drawing = repo.ancestry_graph()._repr_svg_()
     drawing = re.sub(r'(<t(?:ext|span)\b[^>]*fill=")#\w+', r"\g<1>#333", drawing)
@@ -198,11 +177,15 @@ def show_history(repo: Any, alt: str) -> None:
     display({"image/svg+xml": drawing, "text/plain": str(repo.ancestry_graph(plain=True))}, raw=True)
 
 
+def _swatch(colour: str, style: str, content: str = "") -> str:
+    return f'<span style="background:{colour};border:1px solid #888;display:inline-block;{style}">{content}</span>'
+
+
 def legend_strip(*rasters: np.ndarray) -> HTML:
     """Return a line with the legend groups that occur in the rasters, to show below an interactive view."""
     entries = "".join(
-        f'<span style="display:inline-block;margin-right:1.2em"><span style="background:{colour};border:1px solid #888;'
-        f'display:inline-block;width:1.2em;height:0.9em"></span> {name}</span> '
+        f'<span style="display:inline-block;margin-right:1.2em">{_swatch(colour, "width:1.2em;height:0.9em")} {name}'
+        "</span> "
         for name, colour in legend.groups_in(rasters).items()
     )
     return HTML(f"<div>{entries}</div>")
@@ -210,48 +193,28 @@ def legend_strip(*rasters: np.ndarray) -> HTML:
 
 def legend_table() -> HTML:
     """Return the legend's groups as a table with the colours of their first, middle and last value."""
-
-    def swatches(group: str) -> str:
-        colours = legend.table().query("group == @group")["colour"]
-        ends = dict.fromkeys([colours.iloc[0], colours.iloc[len(colours) // 2], colours.iloc[-1]])
-        return "".join(
-            f'<span style="background:{c};border:1px solid #888;display:inline-block;width:2em">&nbsp;</span>'
-            for c in ends
-        )
-
-    rows = []
-    for name, (first, last, _) in legend.group_table().iterrows():
+    rows = "<tr><th>colour</th><th style='text-align:left'>group</th><th>values</th></tr>"
+    for name, (first, last, middle) in legend.group_table().iterrows():
+        colours = dict.fromkeys([legend.table()["colour"][first], middle, legend.table()["colour"][last]])
+        swatches = "".join(_swatch(colour, "width:2em", "&nbsp;") for colour in colours)
         values = str(first) if first == last else f"{first}-{last}"
-        rows.append(f"<tr><td>{swatches(name)}</td><td style='text-align:left'>{name}</td><td>{values}</td></tr>")
-    return HTML(
-        "<table><tr><th>colour</th><th style='text-align:left'>group</th><th>values</th></tr>"
-        + "".join(rows)
-        + "</table>"
-    )
+        rows += f"<tr><td>{swatches}</td><td style='text-align:left'>{name}</td><td>{values}</td></tr>"
+    return HTML(f"<table>{rows}</table>")
 
 
 def write_palette_cog(raster: xr.DataArray, path: str | Path) -> Path:
-    """Write a raster as a cloud-optimised GeoTIFF with the legend's colour table, for a tile server.
-
-    Parameters
-    ----------
-    raster : xarray.DataArray
-        ``(y, x)``, uint8, with a CRS.
-    path : str or Path
-        The file to write; it is replaced when it is there.
-    """
-    profile = {
-        "driver": "GTiff",
-        "width": raster.sizes["x"],
-        "height": raster.sizes["y"],
-        "count": 1,
-        "dtype": "uint8",
-        "crs": raster.rio.crs,
-        "transform": raster.rio.transform(),
-        "nodata": legend.NODATA,
-    }
+    """Write a raster ``(y, x)``, uint8, as a cloud-optimised GeoTIFF with the legend's colours, for a tile server."""
     with rasterio.MemoryFile() as memory:
-        with memory.open(**profile) as dst:
+        with memory.open(
+            driver="GTiff",
+            width=raster.rio.width,
+            height=raster.rio.height,
+            count=1,
+            dtype="uint8",
+            crs=raster.rio.crs,
+            transform=raster.rio.transform(),
+            nodata=legend.NODATA,
+        ) as dst:
             dst.write_colormap(1, legend.palette())
             dst.write(raster.values, 1)
         # mode: an overview of classes must hold classes, not their averages
@@ -280,35 +243,21 @@ class _NamedClasses:
 
 
 def name_classes(web_map: Any, layer_name: str) -> None:
-    """Let leafmap's inspector show class names for a raster layer, and no traceback beside it.
-
-    Parameters
-    ----------
-    web_map : leafmap.Map
-        A map to which the layer was added with ``add_raster``.
-    layer_name : str
-        The layer's name.
-    """
+    """Let leafmap's inspector show class names for a layer of ``add_raster``, and no traceback beside it."""
     layer = web_map.cog_layer_dict[layer_name]
     layer["tile_client"] = _NamedClasses(layer["tile_client"])
 
 
-def street_map(url: str = "https://tile.openstreetmap.org") -> str | None:
+def street_map() -> str | None:
     """Return hvPlot's name of a street map to put below data, or None where its server cannot be reached.
 
     Without a network, a browser would ask for the street map's pictures in vain, again with every zoom.
     """
-    return "OSM" if servers.answers(url) else None
+    return "OSM" if servers.answers("https://tile.openstreetmap.org") else None
 
 
 def ground() -> Any:
-    """Return the lowest layer for a web map: a street map, or an empty one where its server cannot be reached.
-
-    Returns
-    -------
-    ipyleaflet.TileLayer
-        For leafmap's ``basemap``.
-    """
+    """Return leafmap's ``basemap``: a street map, or an empty layer where its server cannot be reached."""
     from ipyleaflet import TileLayer, basemap_to_tiles, basemaps  # half a second that most lessons need not pay
 
     if street_map():

@@ -6,6 +6,7 @@ thread of the same process could then never answer. It stops with the process th
 
 import atexit
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -14,22 +15,22 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
 from http.client import HTTPException as BrokenAnswer
 from pathlib import Path
+from typing import NamedTuple
 
-from werkzeug.exceptions import HTTPException, PreconditionFailed
-from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.exceptions import PreconditionFailed
+from werkzeug.serving import make_server
 from werkzeug.utils import send_from_directory
 from werkzeug.wrappers import Request, Response
 
 LOOPBACK = "127.0.0.1"
-START_SECONDS = 60  # until a server must listen
+START_SECONDS = 60  # until a server of ours must listen
+ANSWER_SECONDS = 2  # until one elsewhere must answer
 _LOG_PATH = "/.requests"
 
 
-@dataclass(frozen=True)
-class ServedRequest:
+class ServedRequest(NamedTuple):
     """One answered request: ``range`` is the Range header or None, ``sent`` the bytes of the answer's body."""
 
     method: str
@@ -40,19 +41,9 @@ class ServedRequest:
 
 
 class LoopbackServer:
-    """A server on 127.0.0.1, started at once; stops with :meth:`close`, a ``with`` block, or this process.
+    """A server at :attr:`url`, started at once; stops with :meth:`close`, a ``with`` block, or this process.
 
-    Parameters
-    ----------
-    kind : {"s3", "folder"}
-        What the server offers.
-    *args : str
-        For ``folder``, its path.
-
-    Attributes
-    ----------
-    url : str
-        The server's address, without a slash at the end.
+    It is made by :func:`serve_folder` or :func:`serve_s3`.
     """
 
     def __init__(self, kind: str, *args: str) -> None:
@@ -76,10 +67,10 @@ class LoopbackServer:
                 f"the {kind} server on {LOOPBACK} did not start within {START_SECONDS} s; if it wrote a message, it is "
                 "above; otherwise close other programs and try again"
             )
-        self.url = f"http://{LOOPBACK}:{port}"
+        self.url = f"http://{LOOPBACK}:{port}"  # without a slash at the end
         atexit.register(self.close)
 
-    def _log(self, method: str) -> list[dict]:
+    def _log(self, method: str) -> list[list]:
         request = urllib.request.Request(self.url + _LOG_PATH, method=method)
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.load(answer)
@@ -87,7 +78,7 @@ class LoopbackServer:
     @property
     def requests(self) -> list[ServedRequest]:
         """What was answered since the last :meth:`reset`, in order."""
-        return [ServedRequest(**entry) for entry in self._log("GET")]
+        return [ServedRequest(*entry) for entry in self._log("GET")]
 
     def reset(self) -> None:
         """Start counting from zero."""
@@ -95,14 +86,12 @@ class LoopbackServer:
 
     def close(self) -> None:
         """Stop the server."""
-        if self._process.poll() is None:
-            self._process.stdin.close()  # the server waits for this
+        with self._process as process:
+            process.stdin.close()  # the server waits for this
             try:
-                self._process.wait(timeout=5)
+                process.wait(timeout=5)
             except subprocess.TimeoutExpired:  # a forked child of ours still holds the pipe
-                self._process.kill()
-                self._process.wait()
-        self._process.stdout.close()
+                process.kill()
         atexit.unregister(self.close)
 
     def __enter__(self) -> "LoopbackServer":
@@ -130,13 +119,13 @@ def exempt_loopback_from_proxy() -> None:
         os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(dict.fromkeys([*hosts, LOOPBACK, "localhost"]))
 
 
-def answers(url: str, seconds: float = 2) -> bool:
-    """Whether a web server answers within this time, with whatever status."""
+def answers(url: str) -> bool:
+    """Whether a web server answers within :data:`ANSWER_SECONDS`, with whatever status."""
     answered = threading.Event()
 
     def ask() -> None:
         try:
-            urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=seconds).close()
+            urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=ANSWER_SECONDS).close()
         except urllib.error.HTTPError:
             pass  # refused, but there
         except (OSError, BrokenAnswer, ValueError):
@@ -146,30 +135,22 @@ def answers(url: str, seconds: float = 2) -> bool:
     # Looking up a name has no time-out of its own; a daemon thread does not delay the end of the process.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
-    thread.join(seconds)
+    thread.join(ANSWER_SECONDS)
     return answered.is_set()
 
 
 # What follows runs in the server's process.
 
 
-class _QuietHandler(WSGIRequestHandler):
-    def log(self, type: str, message: str, *args: object) -> None:
-        """Say nothing: the process that started the server can ask for the count."""
-
-
 def _folder_app(folder: str) -> Callable:
-    def app(environ: dict, start_response: Callable) -> Iterable[bytes]:
-        request = Request(environ)
-        try:
-            response = send_from_directory(folder, request.path.lstrip("/"), environ)
-            # RFC 9110, 13.1.4, which Werkzeug leaves out: Icechunk asks so whether a referenced file was replaced
-            asked = request.if_unmodified_since
-            if asked and response.last_modified and response.last_modified > asked:
-                raise PreconditionFailed
-        except HTTPException as error:
-            response = error.get_response(environ)
-        return response(environ, start_response)
+    @Request.application
+    def app(request: Request) -> Response:
+        response = send_from_directory(folder, request.path.lstrip("/"), request.environ)
+        # RFC 9110, 13.1.4, which Werkzeug leaves out: Icechunk asks so whether a referenced file was replaced
+        asked = request.if_unmodified_since
+        if asked and response.last_modified and response.last_modified > asked:
+            raise PreconditionFailed
+        return response
 
     return app
 
@@ -186,7 +167,7 @@ def _counted(app: Callable) -> Callable:
     def counting(environ: dict, start_response: Callable) -> Iterable[bytes]:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         if path == _LOG_PATH:
-            answer = Response(json.dumps([asdict(entry) for entry in log]), content_type="application/json")
+            answer = Response(json.dumps(log), content_type="application/json")
             if method == "DELETE":
                 log.clear()
             return answer(environ, start_response)
@@ -203,8 +184,9 @@ def _counted(app: Callable) -> Callable:
 
 def _main(kind: str, *args: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # interrupting a cell must not end the bucket
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # not a line for each request
     app = {"s3": _s3_app, "folder": _folder_app}[kind](*args)
-    server = make_server(LOOPBACK, 0, _counted(app), threaded=True, request_handler=_QuietHandler)
+    server = make_server(LOOPBACK, 0, _counted(app), threaded=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(server.server_port, flush=True)
     sys.stdin.read()  # ends when the process that started us closes the pipe or dies

@@ -28,7 +28,6 @@ BUCKET_SETTING = "GLAD_BUCKET"
 LOCAL_BUCKET = "workshop"
 LOCAL_REGION = "us-east-1"
 
-
 # What fails is raised; the log lines beside it would only clutter a notebook.
 icechunk.set_logs_filter("error")
 
@@ -39,34 +38,23 @@ class StoreError(Exception):
 
 @dataclass(frozen=True)
 class Bucket:
-    """A prefix in a bucket, and the ways in for each library.
+    """A prefix in a bucket, random for each learner, and the ways in for each library.
 
-    Attributes
-    ----------
-    name : str
-        The bucket's name.
-    prefix : str
-        Random for each learner; every path below is relative to it.
-    region : str
-        AWS region.
-    endpoint_url : str or None
-        Address of the S3 API; None for AWS itself.
+    The endpoint is the address of the S3 API, None for AWS itself; all paths are relative to the prefix.
     """
 
     name: str
     prefix: str
     region: str
     endpoint_url: str | None
-    access_key_id: str = field(repr=False)
-    secret_access_key: str = field(repr=False)
-    session_token: str | None = field(default=None, repr=False)
+    credentials: dict[str, str] = field(repr=False)  # as Icechunk and obstore call them
 
     def _key(self, path: str) -> str:
         return f"{self.prefix}/{path}".rstrip("/")
 
-    def _credentials(self) -> dict[str, str]:
-        keys = {"access_key_id": self.access_key_id, "secret_access_key": self.secret_access_key}
-        return keys | ({"session_token": self.session_token} if self.session_token else {})
+    def _for_icechunk(self) -> dict[str, Any]:
+        own = self.endpoint_url is not None
+        return {"region": self.region, "endpoint_url": self.endpoint_url, "allow_http": own, "force_path_style": own}
 
     def client(self):
         """Return a boto3 S3 client; keys of objects begin with :attr:`prefix`."""
@@ -74,82 +62,65 @@ class Bucket:
             "s3",
             region_name=self.region,
             endpoint_url=self.endpoint_url,
-            aws_access_key_id=self.access_key_id,
-            aws_secret_access_key=self.secret_access_key,
-            aws_session_token=self.session_token,
             config=Config(connect_timeout=5, retries={"max_attempts": 2}),
+            **{f"aws_{name}": value for name, value in self.credentials.items()},
         )
 
     def obstore(self, path: str = "") -> obstore.store.S3Store:
-        """Return an obstore store rooted at ``path`` below the prefix."""
-        options = {"endpoint": self.endpoint_url} if self.endpoint_url else {}
+        """Return an obstore store rooted at ``path``."""
+        endpoint = {"endpoint": self.endpoint_url} if self.endpoint_url else {}
         return obstore.store.S3Store(
             self.name,
             prefix=self._key(path),
             region=self.region,
             client_options={"allow_http": self.endpoint_url is not None},
-            **self._credentials(),
-            **options,
+            **endpoint,
+            **self.credentials,
         )
 
     def zarr(self, path: str, *, read_only: bool = False) -> zarr.storage.ObjectStore:
-        """Return a Zarr store rooted at ``path`` below the prefix."""
+        """Return a Zarr store rooted at ``path``."""
         return zarr.storage.ObjectStore(self.obstore(path), read_only=read_only)
 
     def containers(self, path: str) -> tuple[icechunk.RepositoryConfig, dict]:
-        """Return what lets an Icechunk repository refer to files below ``path``, and its readers read them.
-
-        As :func:`containers`, for the prefix ``s3://{name}/{prefix}/{path}/``.
-        """
+        """Return :func:`containers` for the files below ``path``."""
         url = f"s3://{self.name}/{self._key(path)}/"
-        store = icechunk.s3_store(
-            region=self.region,
-            endpoint_url=self.endpoint_url,
-            allow_http=self.endpoint_url is not None,
-            force_path_style=self.endpoint_url is not None,
-        )
-        return containers(url, store, icechunk.s3_credentials(**self._credentials()))
+        return containers(url, icechunk.s3_store(**self._for_icechunk()), icechunk.s3_credentials(**self.credentials))
 
     def icechunk(self, path: str) -> icechunk.Storage:
-        """Return Icechunk storage rooted at ``path`` below the prefix."""
-        return icechunk.s3_storage(
-            bucket=self.name,
-            prefix=self._key(path),
-            region=self.region,
-            endpoint_url=self.endpoint_url,
-            allow_http=self.endpoint_url is not None,
-            force_path_style=self.endpoint_url is not None,
-            **self._credentials(),
-        )
+        """Return Icechunk storage rooted at ``path``."""
+        return icechunk.s3_storage(bucket=self.name, prefix=self._key(path), **self._for_icechunk(), **self.credentials)
 
 
-def open_bucket(url: str | None = None) -> Bucket:
-    """Open a bucket to work in: the argument, else the setting ``GLAD_BUCKET``, else one on this machine.
+_serve_s3_once = cache(serve_s3)
 
-    The local bucket lives in the memory of this process, behind an S3 API on 127.0.0.1 that starts with the first
-    call and stops with the kernel.
 
-    Parameters
-    ----------
-    url : str, optional
-        ``s3://name`` or ``s3://name/prefix``. Credentials, region and endpoint then come from the usual AWS
-        variables or files (``AWS_ACCESS_KEY_ID``, ``AWS_PROFILE``, ``AWS_REGION``, ``AWS_ENDPOINT_URL``, ...).
+def _local_bucket(server: LoopbackServer, prefix: str) -> Bucket:
+    keys = {"access_key_id": "local", "secret_access_key": "local"}
+    bucket = Bucket(LOCAL_BUCKET, prefix, LOCAL_REGION, server.url, keys)
+    bucket.client().create_bucket(Bucket=LOCAL_BUCKET)
+    return bucket
+
+
+def open_bucket() -> Bucket:
+    """Open a bucket to work in: that of the setting ``GLAD_BUCKET``, else one on this machine.
+
+    The setting is ``s3://name`` or ``s3://name/prefix``; credentials, region and endpoint then come from the usual AWS
+    variables or files (``AWS_ACCESS_KEY_ID``, ``AWS_PROFILE``, ``AWS_REGION``, ``AWS_ENDPOINT_URL``, ...). Credentials
+    are read once: where they expire after some hours, open the bucket again.
+
+    The local bucket lives in memory, behind an S3 API on 127.0.0.1 that starts with the first call and stops with the
+    kernel.
 
     Raises
     ------
     StoreError
-        When the URL is malformed, no credentials are found, or the bucket does not let us in.
-
-    Notes
-    -----
-    Credentials are read once. Where they expire after some hours, open the bucket again.
+        When the setting is malformed, no credentials are found, or the bucket does not let us in.
     """
-    url = url or os.environ.get(BUCKET_SETTING)
+    url = os.environ.get(BUCKET_SETTING)
     learner = f"learner-{uuid.uuid4().hex[:8]}"
     if not url:
-        bucket = Bucket(LOCAL_BUCKET, learner, LOCAL_REGION, _local_s3().url, "local", "local")
-        bucket.client().create_bucket(Bucket=LOCAL_BUCKET)
-        return bucket
+        return _local_bucket(_serve_s3_once(), learner)
 
     match = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]+)(?:/(.*?))?/?", url)
     if not match:
@@ -172,14 +143,13 @@ def open_bucket(url: str | None = None) -> Bucket:
             f"or unset {BUCKET_SETTING} to work with the bucket on this machine"
         ) from error
     endpoint = check.meta.endpoint_url
+    found = {"access_key_id": frozen.access_key, "secret_access_key": frozen.secret_key, "session_token": frozen.token}
     return Bucket(
         name=match[1],
         prefix="/".join(filter(None, [*(match[2] or "").split("/"), learner])),
         region=answer.get("BucketRegion") or check.meta.region_name or LOCAL_REGION,
         endpoint_url=None if "amazonaws.com" in endpoint else endpoint,
-        access_key_id=frozen.access_key,
-        secret_access_key=frozen.secret_key,
-        session_token=frozen.token,
+        credentials={name: value for name, value in found.items() if value},
     )
 
 
@@ -189,9 +159,7 @@ def counted_bucket() -> tuple[Bucket, LoopbackServer]:
     The server stops with :meth:`~workshop.servers.LoopbackServer.close`, or with the kernel.
     """
     server = serve_s3()
-    bucket = Bucket(LOCAL_BUCKET, "counted", LOCAL_REGION, server.url, "local", "local")
-    bucket.client().create_bucket(Bucket=LOCAL_BUCKET)
-    return bucket, server
+    return _local_bucket(server, "counted"), server
 
 
 def containers(prefix: str, store: Any, credentials: Any) -> tuple[icechunk.RepositoryConfig, dict]:
@@ -201,10 +169,8 @@ def containers(prefix: str, store: Any, credentials: Any) -> tuple[icechunk.Repo
     ----------
     prefix : str
         URL below which the files are, with a slash at the end.
-    store : Any
-        How Icechunk reaches them, such as ``icechunk.http_store()``.
-    credentials : Any
-        What the store wants, such as ``icechunk.credentials.HttpAccess``.
+    store, credentials : Any
+        How Icechunk reaches them, such as ``icechunk.http_store()`` and ``icechunk.credentials.HttpAccess``.
 
     Returns
     -------
@@ -221,11 +187,6 @@ def containers(prefix: str, store: Any, credentials: Any) -> tuple[icechunk.Repo
 def http_store(url: str) -> obstore.store.HTTPStore:
     """Return a read-only obstore store for the files below an http(s) URL."""
     return obstore.store.HTTPStore.from_url(url, client_options={"allow_http": True})
-
-
-@cache
-def _local_s3() -> LoopbackServer:
-    return serve_s3()
 
 
 @cache

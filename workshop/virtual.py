@@ -64,7 +64,8 @@ zarr.config.set({"codecs.imagecodecs_lzw": f"{__name__}.{StripLZW.__name__}"})
 
 def locate_tile(name: str, year: int, root: str | Path | None = None) -> tuple[str, ObjectStoreRegistry]:
     """Return a tile's URL (``file://`` for a local one), and a registry with the store that answers for it."""
-    url = _url(tile_path(name, year, root))
+    path = tile_path(name, year, root)
+    url = path if is_url(path) else file_url(path)
     parts = urlsplit(url)
     server = f"{parts.scheme}://{parts.netloc}"
     return url, ObjectStoreRegistry({server: stores.http_store(server) if is_url(url) else LocalStore()})
@@ -73,14 +74,7 @@ def locate_tile(name: str, year: int, root: str | Path | None = None) -> tuple[s
 def open_virtual_tile(name: str, year: int, root: str | Path | None = None) -> xr.Dataset:
     """Open one tile as references to its strips; none of its pixels is read.
 
-    Parameters
-    ----------
-    name : str
-        Such as ``"50N_120W"``.
-    year : int
-        One of :data:`workshop.tiles.YEARS`.
-    root : str or Path, optional
-        Folder or http(s) URL; see :func:`workshop.tiles.tiles_root`.
+    The arguments and their errors are those of :func:`workshop.tiles.open_tile`.
 
     Returns
     -------
@@ -90,8 +84,6 @@ def open_virtual_tile(name: str, year: int, root: str | Path | None = None) -> x
 
     Raises
     ------
-    workshop.tiles.TileError
-        See :func:`workshop.tiles.open_tile`.
     VirtualError
         When the file's layout cannot be expressed as equal chunks that are all there.
     """
@@ -123,19 +115,13 @@ def combine(layers: Iterable[xr.Dataset]) -> xr.Dataset:
 
 
 def containers(root: str | Path | None = None) -> tuple[icechunk.RepositoryConfig, dict]:
-    """Return what lets a repository refer to tiles, as :func:`workshop.stores.containers`: everything below the root.
-
-    Parameters
-    ----------
-    root : str or Path, optional
-        Folder or http(s) URL of the tiles; see :func:`workshop.tiles.tiles_root`.
-    """
-    prefix = _url(tiles_root(root)) + "/"
-    if is_url(prefix):
-        options = {"allow_http": "true"} if prefix.startswith("http://") else {}
-        return stores.containers(prefix, icechunk.http_store(options), icechunk.credentials.HttpAccess)
-    store = icechunk.local_filesystem_store(tiles_root(root))
-    return stores.containers(prefix, store, icechunk.credentials.LocalFileSystemAccess)
+    """Return :func:`workshop.stores.containers` for everything below a root, see :func:`workshop.tiles.tiles_root`."""
+    root = tiles_root(root)
+    if is_url(root):
+        store = icechunk.http_store({"allow_http": "true"})
+        return stores.containers(root + "/", store, icechunk.credentials.HttpAccess)
+    store = icechunk.local_filesystem_store(root)
+    return stores.containers(file_url(root) + "/", store, icechunk.credentials.LocalFileSystemAccess)
 
 
 def file_url(path: str | Path) -> str:
@@ -152,7 +138,3 @@ def file_url(path: str | Path) -> str:
             f"expected a path without '#', '?' and '%', found {path}; references cannot hold these: move it"
         )
     return unquote(Path(path).as_uri())
-
-
-def _url(path: str) -> str:
-    return path if is_url(path) else file_url(path)
