@@ -9,23 +9,10 @@ one lesson and registers them when it is imported. ``quiz.py`` checks the answer
 lesson against the key in ``quiz.toml``.
 """
 
-from workshop.exercises import appendix, lesson_01, lesson_03, lesson_05, lesson_06, lesson_08  # noqa: F401, register
+# ruff: noqa: F401, what is imported here registers checks, or is for the lessons
+from workshop.exercises import appendix, lesson_01, lesson_03, lesson_05, lesson_06, lesson_08
 from workshop.exercises.lesson_02 import CITY
 from workshop.exercises.lesson_04 import busy_repository
 from workshop.exercises.lesson_07 import world_with_gaps
 from workshop.exercises.quiz import check_quiz
 from workshop.exercises.verdicts import NOT_ATTEMPTED, NOT_YET, RIGHT, Verdict, check, hint, names
-
-__all__ = [
-    "CITY",
-    "NOT_ATTEMPTED",
-    "NOT_YET",
-    "RIGHT",
-    "Verdict",
-    "busy_repository",
-    "check",
-    "check_quiz",
-    "hint",
-    "names",
-    "world_with_gaps",
-]

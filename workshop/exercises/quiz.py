@@ -14,57 +14,36 @@ from typing import Any
 
 from workshop.exercises.verdicts import NOT_ATTEMPTED, NOT_YET, RIGHT, Verdict
 
-_KEY = Path(__file__).with_name("quiz.toml")
-
 
 @dataclass(frozen=True)
 class QuizResult:
-    """What :func:`check_quiz` says; a notebook shows it.
+    """What :func:`check_quiz` says; a notebook shows it."""
 
-    Attributes
-    ----------
-    verdicts : tuple of Verdict
-        One for each question, in order.
-    questions : int
-        How many questions the lesson has.
-    remark : str
-        A remark on the answers as a whole, often empty.
-    """
-
-    verdicts: tuple[Verdict, ...]
-    questions: int
-    remark: str = ""
+    verdicts: tuple[Verdict, ...]  # one for each question, in order
+    questions: int  # how many the lesson has
+    remark: str = ""  # on the answers as a whole
 
     @property
-    def right(self) -> int:
-        """How many answers are right."""
-        return sum(verdict.status == RIGHT for verdict in self.verdicts)
-
-    @property
-    def _last_line(self) -> str:
-        return f"{self.right} of {self.questions} right. {self.remark}".strip()
+    def _count(self) -> str:
+        return f"{sum(verdict.status == RIGHT for verdict in self.verdicts)} of {self.questions} right."
 
     def __repr__(self) -> str:
-        return "\n".join([*map(repr, self.verdicts), self._last_line])
+        return "\n".join([*map(repr, self.verdicts), f"{self._count} {self.remark}".strip()])
 
     def _repr_html_(self) -> str:
         blocks = [verdict._repr_html_() for verdict in self.verdicts]
-        last = f"<b>{self.right} of {self.questions} right.</b> {escape(self.remark)}"
-        return "\n".join([*blocks, f'<div style="padding:0.3em 0.8em">{last}</div>'])
+        last = f'<div style="padding:0.3em 0.8em"><b>{self._count}</b> {escape(self.remark)}</div>'
+        return "\n".join([*blocks, last])
 
 
 @cache
 def quizzes() -> dict[str, dict[int, dict[str, Any]]]:
     """Return the key: for each lesson and question ``right``, ``why`` and ``hints`` (by wrong letter)."""
-    lessons = tomllib.loads(_KEY.read_text(encoding="utf-8"))
-    return {
-        lesson: {int(number): question for number, question in questions.items()}
-        for lesson, questions in lessons.items()
-    }
+    key = tomllib.loads(Path(__file__).with_name("quiz.toml").read_text(encoding="utf-8"))
+    return {lesson: {int(number): question for number, question in key[lesson].items()} for lesson in key}
 
 
 def _judge(name: str, question: dict[str, Any], answer: Any) -> Verdict:
-    """Return the verdict on one answer."""
     if answer is ...:
         return Verdict(name, NOT_ATTEMPTED, "Put a letter in place of the ... and run the cell again.")
     letters = sorted([question["right"], *question["hints"]])
@@ -87,15 +66,6 @@ def check_quiz(lesson: str, answers: Any) -> QuizResult:
         The lesson, such as ``"04"``; the appendix is ``"ap"``, as in the names of the exercises.
     answers
         A letter for each question, such as ``{1: "b", 2: "c"}``; ``...`` means not attempted.
-
-    Returns
-    -------
-    QuizResult
-
-    Raises
-    ------
-    KeyError
-        When there is no such lesson.
     """
     if lesson not in quizzes():
         raise KeyError(f"{lesson!r}: no such quiz; there are {', '.join(quizzes())}")

@@ -7,36 +7,27 @@ from html import escape
 from typing import Any
 
 NOT_ATTEMPTED, NOT_YET, RIGHT = "not attempted yet", "not right yet", "right"
-_MARKS = {NOT_ATTEMPTED: "○", NOT_YET: "✗", RIGHT: "✓"}  # in every font, unlike emoji
-_COLOURS = {NOT_ATTEMPTED: "#888", NOT_YET: "#d97706", RIGHT: "#15803d"}
+# signs in every font, unlike emoji
+_LOOKS = {NOT_ATTEMPTED: ("○", "#888"), NOT_YET: ("✗", "#d97706"), RIGHT: ("✓", "#15803d")}
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a check says; a notebook shows it.
+    """What a check says; a notebook shows it."""
 
-    Attributes
-    ----------
-    name : str
-        The exercise's name, such as ``"02-1"``.
-    status : str
-        One of :data:`NOT_ATTEMPTED`, :data:`NOT_YET` and :data:`RIGHT`.
-    message : str
-        A hint, or what the right answer shows.
-    """
-
-    name: str
-    status: str
-    message: str
+    name: str  # the exercise's, such as "02-1"
+    status: str  # NOT_ATTEMPTED, NOT_YET or RIGHT
+    message: str  # a hint, or what the right answer shows
 
     def __repr__(self) -> str:
-        return f"{_MARKS[self.status]} {self.name}: {self.status}. {self.message}"
+        return f"{_LOOKS[self.status][0]} {self.name}: {self.status}. {self.message}"
 
     def _repr_html_(self) -> str:
+        mark, color = _LOOKS[self.status]
         message = re.sub("`(.+?)`", r"<code>\1</code>", escape(self.message))
         return (
-            f'<div style="border-left:4px solid {_COLOURS[self.status]};padding:0.3em 0.8em">'
-            f"{_MARKS[self.status]} <b>{self.name}: {self.status}.</b> {message}</div>"
+            f'<div style="border-left:4px solid {color};padding:0.3em 0.8em">'
+            f"{mark} <b>{self.name}: {self.status}.</b> {message}</div>"
         )
 
 
@@ -84,15 +75,6 @@ def check(name: str, *answer: Any) -> Verdict:
         The exercise's name, such as ``"02-1"``.
     *answer
         The learner's answer; ``...`` anywhere in it means that it was not attempted.
-
-    Returns
-    -------
-    Verdict
-
-    Raises
-    ------
-    KeyError
-        When there is no exercise of this name.
     """
     found = _find(name)
     if any(part is ... for part in answer):
