@@ -36,33 +36,40 @@ def check_place(answer: xr.DataArray, box: Box) -> None:
     """Raise unless an array's pixels are those of the box; name the side where they are not."""
     if answer.y[0] < answer.y[-1]:
         raise NotRightError("The rows are upside down: keep y falling from north to south.")
-    sides = {
-        "north": (float(answer.y[0]), box.north - RESOLUTION / 2),
-        "south": (float(answer.y[-1]), box.south + RESOLUTION / 2),
-        "west": (float(answer.x[0]), box.west + RESOLUTION / 2),
-        "east": (float(answer.x[-1]), box.east - RESOLUTION / 2),
-    }
-    for side, (found, wanted) in sides.items():
-        outward = (found - wanted) * (1 if side in ("north", "east") else -1)
-        pixels = round(abs(outward) / RESOLUTION)
-        if pixels:
+    ends = {"north": answer.y[0], "south": answer.y[-1], "west": answer.x[0], "east": answer.x[-1]}
+    for side, found in ends.items():
+        outward = 1 if side in ("north", "east") else -1
+        wanted = getattr(box, side) - outward * RESOLUTION / 2
+        if pixels := round((float(found) - wanted) * outward / RESOLUTION):
             raise NotRightError(
-                f"The box {misses(side, pixels, outward > 0)}: select by label with sel, not by position "
+                f"The box {misses(side, pixels)}: select by label with sel, not by position "
                 "or with a method that rounds outwards."
             )
     if not is_at(answer, box):
         raise NotRightError("The outer rows and columns are right, but not what lies between: take all, in order.")
 
 
-def misses(side: str, pixels: int, outward: bool) -> str:
-    """Say by how many rows or columns a box misses a side."""
-    unit = ("row" if side in ("north", "south") else "column") + ("s" if pixels > 1 else "")
-    return f"{'reaches too far' if outward else 'stops short'} in the {side} by {pixels} {unit}"
+def misses(side: str, pixels: int) -> str:
+    """Say by how many rows or columns a box reaches beyond a side, or, below 0, does not reach it."""
+    how = "reaches too far" if pixels > 0 else "stops short"
+    return f"{how} in the {side} by {count(pixels, 'row' if side in ('north', 'south') else 'column')}"
+
+
+def count(n: int, unit: str) -> str:
+    """Return a number, without its sign, and its unit, such as ``"2 rows"``."""
+    return f"{abs(n)} {unit}{'s' if abs(n) > 1 else ''}"
 
 
 def is_close(found: float, expected: float, tolerance: float = 1e-9) -> bool:
     """Whether two numbers are the same up to rounding."""
     return abs(float(found) - expected) <= tolerance * max(1, abs(expected))
+
+
+def recognize(answer: float, *mistakes: tuple) -> None:
+    """Raise the hint of the first mistake that leads to this number: each is (number, hint) or with a tolerance."""
+    for number, hint, *tolerance in mistakes:
+        if is_close(answer, number, *tolerance):
+            raise NotRightError(hint)
 
 
 def as_class_codes(answer: Any, what: str) -> xr.DataArray:

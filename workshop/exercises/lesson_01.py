@@ -1,6 +1,6 @@
 """Checks of lesson 01 (fundamentals)."""
 
-from workshop.exercises.boxes import is_close
+from workshop.exercises.boxes import is_close, recognize
 from workshop.exercises.verdicts import NotRightError, exercise
 from workshop.tiles import RESOLUTION, TILE_SIZE
 
@@ -13,24 +13,23 @@ from workshop.tiles import RESOLUTION, TILE_SIZE
 def _pixel_centre(answer: tuple[float, float]) -> str:
     row, col = 36_600, 31_200
     lon, lat = answer
-    right = (-120 + (col + 0.5) * RESOLUTION, 50 - (row + 0.5) * RESOLUTION)
 
-    def is_at(x: float, y: float) -> bool:
-        return is_close(lon, x) and is_close(lat, y)
+    def place(row: float, col: float) -> tuple[float, float]:
+        return -120 + col * RESOLUTION, 50 - row * RESOLUTION
 
-    if is_at(*right[::-1]):
-        raise NotRightError("These are (latitude, longitude): the first number must be the longitude, x.")
-    if is_at(-120 + col * RESOLUTION, 50 - row * RESOLUTION):
-        raise NotRightError(
-            "This is the pixel's upper-left corner. Its centre lies half a pixel further east and south."
-        )
-    if is_at(-120 + (row + 0.5) * RESOLUTION, 50 - (col + 0.5) * RESOLUTION):
-        raise NotRightError("Row and column are exchanged: columns count along x, rows along y.")
-    if is_at(right[0] - RESOLUTION, right[1] + RESOLUTION):
-        raise NotRightError("Off by one pixel in both directions: rows and columns are counted from 0.")
-    if is_close(lat, 50 + (row + 0.5) * RESOLUTION) or is_close(lat, right[1] + RESOLUTION):
-        raise NotRightError("Rows count downwards: latitude falls by one pixel size for each row.")
-    if not is_at(*right):
+    right = place(row + 0.5, col + 0.5)
+    mistakes = {
+        right[::-1]: "These are (latitude, longitude): the first number must be the longitude, x.",
+        place(row, col): "This is the pixel's upper-left corner. Its centre lies half a pixel further east and south.",
+        place(col + 0.5, row + 0.5): "Row and column are exchanged: columns count along x, rows along y.",
+        place(row - 0.5, col - 0.5): "Off by one pixel in both directions: rows and columns are counted from 0.",
+    }
+    for point, hint in mistakes.items():
+        if all(map(is_close, answer, point)):
+            raise NotRightError(hint)
+    upwards = "Rows count downwards: latitude falls by one pixel size for each row."
+    recognize(lat, (50 + (row + 0.5) * RESOLUTION, upwards), (right[1] + RESOLUTION, upwards))
+    if not all(map(is_close, answer, right)):
         raise NotRightError(
             f"({lon}, {lat}) is not the centre of row {row}, column {col}: add half a pixel, then transform."
         )
@@ -45,16 +44,15 @@ def _pixel_centre(answer: tuple[float, float]) -> str:
 def _read_amplification(answer: float) -> str:
     size = 512
     right = TILE_SIZE / size
-    if is_close(answer, 1):
-        raise NotRightError(
-            "A strip is compressed as a whole, so it must be decoded as a whole: more than the window is read."
-        )
-    if is_close(answer, (TILE_SIZE / size) ** 2):
-        raise NotRightError("Only the strips that cross the window are decoded, not the whole tile.")
-    if is_close(answer, 1 / right):
-        raise NotRightError("Upside down: decoded pixels divided by wanted pixels is larger than 1.")
-    if is_close(answer, size * TILE_SIZE) or is_close(answer, TILE_SIZE):
-        raise NotRightError("This counts pixels; divide the decoded pixels by the 512 x 512 that are wanted.")
+    total = "This counts pixels; divide the decoded pixels by the 512 x 512 that are wanted."
+    recognize(
+        answer,
+        (1, "A strip is compressed as a whole, so it must be decoded as a whole: more than the window is read."),
+        (right**2, "Only the strips that cross the window are decoded, not the whole tile."),
+        (1 / right, "Upside down: decoded pixels divided by wanted pixels is larger than 1."),
+        (size * TILE_SIZE, total),
+        (TILE_SIZE, total),
+    )
     if not abs(float(answer) - right) <= 0.5:
         raise NotRightError(f"{answer} is not it: 512 strips of {TILE_SIZE:,} pixels are decoded for 512 x 512 pixels.")
     return f"512 whole strips for a window 512 wide: {right} pixels decoded for each one wanted."
@@ -67,18 +65,18 @@ def _read_amplification(answer: float) -> str:
 )
 def _chunk_key(answer: str) -> str:
     row, col, chunk = 1234, 3410, 512
-    right = f"c/{row // chunk}/{col // chunk}"
+    i, j = row // chunk, col // chunk
+    right = f"c/{i}/{j}"
     answer = answer.strip("/").removeprefix("lulc/")
-    if answer == f"c/{col // chunk}/{row // chunk}":
-        raise NotRightError("The axes are exchanged: the array is (y, x), so the row's number comes first.")
-    if answer == f"c/{row // chunk + 1}/{col // chunk + 1}":
-        raise NotRightError("Chunks are counted from 0, not from 1.")
-    if answer == f"c/{round(row / chunk)}/{round(col / chunk)}":
-        raise NotRightError("The chunk that holds a pixel is found by integer division, not by rounding.")
+    if answer == right:
+        return f"Row {row} lies in band {i} of {chunk} rows, column {col} in band {j}."
     if answer.replace(".", "/") in (right, right.removeprefix("c/")):
-        if answer != right:
-            raise NotRightError("The numbers are right; a Zarr v3 key begins with 'c' and separates them with '/'.")
-        return f"Row {row} lies in band {row // chunk} of {chunk} rows, column {col} in band {col // chunk}."
-    raise NotRightError(
-        f"{answer!r} does not hold row {row}, column {col}: how many whole chunks lie before it on each axis?"
-    )
+        raise NotRightError("The numbers are right; a Zarr v3 key begins with 'c' and separates them with '/'.")
+    rounded = f"c/{round(row / chunk)}/{round(col / chunk)}"
+    mistakes = {
+        f"c/{j}/{i}": "The axes are exchanged: the array is (y, x), so the row's number comes first.",
+        f"c/{i + 1}/{j + 1}": "Chunks are counted from 0, not from 1.",
+        rounded: "The chunk that holds a pixel is found by integer division, not by rounding.",
+    }
+    other = f"{answer!r} does not hold row {row}, column {col}: how many whole chunks lie before it on each axis?"
+    raise NotRightError(mistakes.get(answer, other))

@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from workshop.exercises.boxes import as_class_codes, check_place, is_at, is_close, read_box
+from workshop.exercises.boxes import as_class_codes, check_place, is_at, is_close, read_box, recognize
 from workshop.exercises.verdicts import NotRightError, exercise
 from workshop.tiles import TEACHING_WINDOW, TILE_SIZE, Box
 
@@ -37,18 +37,17 @@ def _city_box(answer: xr.DataArray) -> str:
 )
 def _built_up_percent(answer: float) -> str:
     window = read_box(2000, TEACHING_WINDOW)
-    built = int((window == 250).sum())
-    right = 100 * built / window.size
-    if is_close(answer, built):
-        raise NotRightError("This is the number of pixels; as a share of all pixels of the window it says more.")
-    if is_close(answer, right / 100, 1e-3):
-        raise NotRightError("This is a fraction; expected percent.")
-    if is_close(answer, 100 * built / TILE_SIZE**2, 1e-6):
-        raise NotRightError("This is the share of the whole tile; the question is about the teaching window.")
-    if is_close(answer, 100 * int((window == 244).sum()) / window.size, 1e-3):
-        raise NotRightError("This is cropland (244); built-up land is 250.")
-    if is_close(answer, 100 * built / (window > 0).sum(), 1e-3):
-        raise NotRightError("The denominator leaves out class 0: it is true desert here, not missing data.")
+    built, crops = int((window == 250).sum()), int((window == 244).sum())
+    right, of_tile = 100 * built / window.size, 100 * built / TILE_SIZE**2
+    desert = "The denominator leaves out class 0: it is true desert here, not missing data."
+    recognize(
+        answer,
+        (built, "This is the number of pixels; as a share of all pixels of the window it says more."),
+        (right / 100, "This is a fraction; expected percent.", 1e-3),
+        (of_tile, "This is the share of the whole tile; the question is about the teaching window.", 1e-6),
+        (100 * crops / window.size, "This is cropland (244); built-up land is 250.", 1e-3),
+        (100 * built / (window > 0).sum(), desert, 1e-3),
+    )
     if 0.005 < abs(float(answer) - right) <= 0.06:
         raise NotRightError(f"{float(answer):.4g} % is nearly it: give two decimals at least, or do not round at all.")
     if not abs(float(answer) - right) <= 0.005:

@@ -4,9 +4,8 @@ from itertools import pairwise
 
 import numpy as np
 import rasterio
-from rasterio.windows import Window
 
-from workshop.exercises.boxes import is_close, read_box
+from workshop.exercises.boxes import is_close, read_box, recognize
 from workshop.exercises.verdicts import NotRightError, exercise
 from workshop.tiles import SAMPLE_TILE, TEACHING_WINDOW, TILE_SIZE, YEARS, tile_path
 
@@ -19,16 +18,14 @@ from workshop.tiles import SAMPLE_TILE, TEACHING_WINDOW, TILE_SIZE, YEARS, tile_
 def _memory_of_floats(answer: float) -> str:
     pixels = len(YEARS) * TILE_SIZE**2
     right = 4 * pixels / 1e9
-    if is_close(answer, pixels / 1e9):
-        raise NotRightError("This is uint8, one byte a value; masked=True makes float32, with four.")
-    if is_close(answer, 8 * pixels / 1e9):
-        raise NotRightError("This is float64, eight bytes a value; masked=True makes float32, with four.")
-    if is_close(answer, right / len(YEARS)):
-        raise NotRightError("This is one tile; the cube has five years.")
-    if is_close(answer, 4 * pixels / 2**30, 1e-2):
-        raise NotRightError("This is GiB (2^30 bytes); expected GB (10^9 bytes).")
-    if is_close(answer, 4 * pixels):
-        raise NotRightError("This is bytes; expected gigabytes.")
+    recognize(
+        answer,
+        (pixels / 1e9, "This is uint8, one byte a value; masked=True makes float32, with four."),
+        (8 * pixels / 1e9, "This is float64, eight bytes a value; masked=True makes float32, with four."),
+        (right / len(YEARS), "This is one tile; the cube has five years."),
+        (4 * pixels / 2**30, "This is GiB (2^30 bytes); expected GB (10^9 bytes).", 1e-2),
+        (4 * pixels, "This is bytes; expected gigabytes."),
+    )
     if not is_close(answer, right, 1e-6):
         raise NotRightError(f"{answer} is not it: 5 tiles x 40000 x 40000 pixels x 4 bytes, in 10^9 bytes.")
     return "Four times as much as the tiles hold, and more than most laptops have: open lazily, and stay uint8."
@@ -40,28 +37,21 @@ def _memory_of_floats(answer: float) -> str:
     hint="Select the pixel with sel(..., method='nearest'), then look at its five values: which is the first 250?",
 )
 def _year_of_the_city(answer: int) -> str:
-    lon, lat = -111.8224, 40.8101
     at = {}
     for year in YEARS:
         with rasterio.open(tile_path(SAMPLE_TILE, year)) as src:
-            row, col = src.index(lon, lat)
-            at[year] = int(src.read(1, window=Window(col, row, 1, 1))[0, 0])
+            at[year] = int(next(src.sample([(-111.8224, 40.8101)]))[0])
     built = [year for year in YEARS if at[year] == 250]
     answer = int(np.asarray(answer).item())
     if answer in range(len(YEARS)):
         raise NotRightError("This is a position on the year axis; expected the year itself, from the coordinate.")
     if answer not in YEARS:
         raise NotRightError(f"{answer} is not one of the cube's years.")
-    if answer != built[0]:
-        if answer in built:
-            raise NotRightError(f"In {answer} the pixel was built-up already; look for the first such year.")
+    if answer not in built:
         raise NotRightError(f"In {answer} the pixel has class {at[answer]}, not 250 (built-up).")
+    if answer != built[0]:
+        raise NotRightError(f"In {answer} the pixel was built-up already; look for the first such year.")
     return "The pixel's five classes are " + ", ".join(f"{year}: {at[year]}" for year in YEARS) + "."
-
-
-def _steps_from_cropland_to_city() -> int:
-    years = [read_box(year, TEACHING_WINDOW) for year in YEARS]
-    return sum(int(((a == 244) & (b == 250)).sum()) for a, b in pairwise(years))
 
 
 @exercise(
@@ -70,25 +60,25 @@ def _steps_from_cropland_to_city() -> int:
     hint="Two conditions on the same pixel at two times: combine them with &.",
 )
 def _cropland_to_city(answer: int) -> str:
-    before, after = read_box(2000, TEACHING_WINDOW), read_box(2020, TEACHING_WINDOW)
+    years = [read_box(year, TEACHING_WINDOW) for year in YEARS]
+    crops, built = ([int((pixels == code).sum()) for pixels in years] for code in (244, 250))
+    steps = sum(int(((a == 244) & (b == 250)).sum()) for a, b in pairwise(years))
+    before, after = years[0], years[-1]
     right = int(((before == 244) & (after == 250)).sum())
+    if float(answer) == right:
+        return f"{right:,} pixels, {100 * right / crops[0]:.0f} % of the cropland of 2000."
     wrong = {
-        _steps_from_cropland_to_city(): "This adds up the steps between the years; compare 2000 and 2020 alone.",
-        int((after == 250).sum()): "This is all built-up land of 2020, whatever it was before.",
-        int((after == 250).sum()) - int((before == 250).sum()): (
-            "This is how much built-up land grew; part of it grew on other land than cropland."
-        ),
-        int((before == 244).sum()) - int((after == 244).sum()): (
+        steps: "This adds up the steps between the years; compare 2000 and 2020 alone.",
+        built[-1]: "This is all built-up land of 2020, whatever it was before.",
+        built[-1] - built[0]: "This is how much built-up land grew; part of it grew on other land than cropland.",
+        crops[0] - crops[-1]: (
             "This is how much cropland was lost; part of it became something else than built-up land."
         ),
         int(((before == 250) & (after == 244)).sum()): "This is the way back, from built-up land to cropland.",
         int(((before == 244) | (after == 250)).sum()): "One condition or the other; both must hold for a pixel: use &.",
-        int(((after - before) == 250 - 244).sum()): (
+        int((after - before == 250 - 244).sum()): (
             "A difference of 6 between two codes has many causes, and uint8 wraps around below 0; compare the codes."
         ),
     }
-    if float(answer) == right:
-        return f"{right:,} pixels, {100 * right / int((before == 244).sum()):.0f} % of the cropland of 2000."
-    raise NotRightError(
-        wrong.get(int(answer), f"{int(answer):,} is not it: count pixels that are 244 in 2000 and 250 in 2020.")
-    )
+    other = f"{int(answer):,} is not it: count pixels that are 244 in 2000 and 250 in 2020."
+    raise NotRightError(wrong.get(int(answer), other))

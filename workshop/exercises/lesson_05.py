@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from workshop.exercises.boxes import as_class_codes, check_place, misses, read_box
+from workshop.exercises.boxes import as_class_codes, check_place, count, misses, read_box
 from workshop.exercises.verdicts import NotRightError, exercise
 from workshop.tiles import DEFECT_BOX, TEACHING_WINDOW, YEARS
 
@@ -54,37 +54,34 @@ def _check_patched(store: icechunk.IcechunkStore) -> None:
     if array.shape != (len(YEARS), 2000, 4000):
         raise NotRightError(f"lulc has the shape {array.shape} now, expected (5, 2000, 4000): change values only.")
     found = array[:]
-    before = np.stack([read_box(year, TEACHING_WINDOW) for year in YEARS])
-    box = np.s_[0:1000, 0:400]  # of the window's rows and columns
-    changed = found != before
-    if not changed.any():
+    differs = found != np.stack([read_box(year, TEACHING_WINDOW) for year in YEARS])
+    years = [year for year, layer in zip(YEARS, differs, strict=True) if layer.any()]
+    if not years:
         raise NotRightError("Nothing was written: the cube is as it was.")
-    years = [year for year, layer in zip(YEARS, changed, strict=True) if layer.any()]
     if years == list(YEARS):
         raise NotRightError(f"All years were changed; only {PATCH_YEAR} is wrong.")
-    others = [year for year in years if year != PATCH_YEAR]
-    if others:
-        raise NotRightError(f"The year {others[0]} was changed; the defect is in {PATCH_YEAR}.")
-    now = found[-1]
-    outside = changed[-1].copy()
-    outside[box] = False
-    missing = now[box] != PATCH_CLASS
-    if not changed[-1][box].any() and not outside[:1000].any():
+    if years[0] != PATCH_YEAR:
+        raise NotRightError(f"The year {years[0]} was changed; the defect is in {PATCH_YEAR}.")
+    now, changed = found[-1], differs[-1]
+    box = now[:1000, :400]  # it lies in the window's corner
+    outside = changed.copy()
+    outside[:1000, :400] = False
+    missing = box != PATCH_CLASS
+    if not changed[:1000].any():
         raise NotRightError("The rows are upside down: this is the south of the window; row 0 is its northernmost.")
-    if not outside.any() and not missing.any():
-        return
-    written = np.unique(now[box])
-    if written.size == 1 and not outside.any():
-        raise NotRightError(f"The box is {written[0]} now; the experts say {PATCH_CLASS}.")
     if not outside.any():
+        if not missing.any():
+            return
+        if (box == box[0, 0]).all():
+            raise NotRightError(f"The box is {box[0, 0]} now; the experts say {PATCH_CLASS}.")
         _check_edges(missing)
-    if not missing.any():
-        rows, cols = np.nonzero(outside)
-        if rows.max() < 1000 and (now[:1000, : cols.max() + 1] == PATCH_CLASS).all():
-            raise NotRightError(f"The box {misses('east', int(cols.max()) - 399, True)}.")
-        if cols.max() < 400 and (now[: rows.max() + 1, :400] == PATCH_CLASS).all():
-            raise NotRightError(f"The box {misses('south', int(rows.max()) - 999, True)}.")
-    _check_shift(now, changed[-1])
+    elif not missing.any():
+        rows, cols = (int(k.max()) + 1 for k in np.nonzero(outside))
+        if rows <= 1000 and (now[:1000, :cols] == PATCH_CLASS).all():
+            raise NotRightError(f"The box {misses('east', cols - 400)}.")
+        if cols <= 400 and (now[:rows, :400] == PATCH_CLASS).all():
+            raise NotRightError(f"The box {misses('south', rows - 1000)}.")
+    _check_shift(now, changed)
     faults = [f"{int(outside.sum()):,} pixels outside the box were changed"] if outside.any() else []
     faults += [f"{int(missing.sum()):,} inside it are not {PATCH_CLASS}"] if missing.any() else []
     raise NotRightError(f"Not quite: {', and '.join(faults)}.")
@@ -93,32 +90,24 @@ def _check_patched(store: icechunk.IcechunkStore) -> None:
 def _check_shift(now: np.ndarray, changed: np.ndarray) -> None:
     """Name the shift if a patch of the right size was written a few pixels away from its place."""
     for down, right in product(range(-5, 6), repeat=2):
-        top, left = max(down, 0), max(right, 0)  # the box lies in the window's corner
-        placed = np.s_[top : 1000 + down, left : 400 + right]
-        beside = changed.copy()
-        beside[placed] = False
-        if not beside.any() and (now[placed] == PATCH_CLASS).all():
-            rows = f"{abs(down)} row{'s' * (abs(down) > 1)} to the {'south' if down > 0 else 'north'}"
-            cols = f"{abs(right)} column{'s' * (abs(right) > 1)} to the {'east' if right > 0 else 'west'}"
+        placed = np.s_[max(down, 0) : 1000 + down, max(right, 0) : 400 + right]
+        if changed[placed].sum() == changed.sum() and (now[placed] == PATCH_CLASS).all():
+            rows = f"{count(down, 'row')} to the {'south' if down > 0 else 'north'}"
+            cols = f"{count(right, 'column')} to the {'east' if right > 0 else 'west'}"
             raise NotRightError(f"The patch is shifted: {' and '.join([rows] * bool(down) + [cols] * bool(right))}.")
 
 
 def _check_edges(missing: np.ndarray) -> None:
     """Name the side at which whole rows or columns of the box were left out."""
-    rows, cols = np.flatnonzero(missing.any(axis=1)), np.flatnonzero(missing.any(axis=0))
-    height, width = missing.shape
-    left_out = {
-        "north": (rows, int(rows.max()) + 1),
-        "south": (rows, height - int(rows.min())),
-        "west": (cols, int(cols.max()) + 1),
-        "east": (cols, width - int(cols.min())),
-    }
-    side, (_, pixels) = min(left_out.items(), key=lambda item: item[1][1])
-    if pixels < 50:
-        raise NotRightError(f"The box {misses(side, pixels, False)}.")
-    for n in range(1, 50):
-        if not missing[n:-n, n:-n].any():
-            raise NotRightError(f"The box stops short on more than one side, by up to {n} pixels.")
+    rows, cols = np.nonzero(missing)
+    depths = np.stack([rows + 1, 1000 - rows, cols + 1, 400 - cols])  # from each side to each missing pixel
+    pixels = dict(zip(("north", "south", "west", "east"), depths.max(axis=1), strict=True))
+    side = min(pixels, key=pixels.get)
+    if pixels[side] < 50:
+        raise NotRightError(f"The box {misses(side, -pixels[side])}.")
+    n = depths.min(axis=0).max()
+    if n < 50:
+        raise NotRightError(f"The box stops short on more than one side, by up to {n} pixels.")
 
 
 def _check_chunks(changes: icechunk.Diff) -> None:
