@@ -1,5 +1,6 @@
 """Checks of the appendix (chunking)."""
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -26,13 +27,13 @@ def _shape(answer: Any, what: str) -> tuple[int, int, int]:
     return year, y, x
 
 
-def _most_touched(window: tuple[int, ...], chunks: tuple[int, ...]) -> int:
-    """Return the largest number of chunks that a window can touch, found by trying every offset."""
-    most = 1
-    for size, chunk in zip(window, chunks, strict=True):
-        offsets = np.arange(chunk)
-        most *= int(((offsets + size - 1) // chunk + 1).max())
-    return most
+def _most_touched(size: int, chunks: tuple[int, ...]) -> int:
+    """Return the largest number of chunks that a map of one year, so high and wide, can touch."""
+    return prod((chunk - 1 + size - 1) // chunk + 1 for chunk in chunks[1:])  # it begins at a chunk's last pixel
+
+
+def _count(chunks: tuple[int, ...]) -> int:
+    return prod(-(-size // chunk) for size, chunk in zip(_WORLD, chunks, strict=True))
 
 
 @exercise(
@@ -42,17 +43,13 @@ def _most_touched(window: tuple[int, ...], chunks: tuple[int, ...]) -> int:
 )
 def _map_chunks(answer: tuple[int, int, int]) -> str:
     chunks = _shape(answer, "chunks")
-    size, most = int(np.prod(chunks)), _most_touched((1, 1000, 1000), chunks)
+    size, most = prod(chunks), _most_touched(1000, chunks)
     if size > 1_000_000:
         deep = " A map wants one year only: why hold more in a chunk?" if chunks[0] > 1 else ""
         raise NotRightError(f"A chunk has {size:,} bytes, more than 1,000,000.{deep}")
     if most > 9:
         raise NotRightError(f"A map that lies badly touches {most} chunks, more than 9: make them larger along y or x.")
     return f"At most {most} chunks of {size:,} bytes; the world has {_count(chunks):,} of them."
-
-
-def _count(chunks: tuple[int, ...]) -> int:
-    return int(np.prod([-(-size // chunk) for size, chunk in zip(_WORLD, chunks, strict=True)]))
 
 
 @exercise(
@@ -62,7 +59,7 @@ def _count(chunks: tuple[int, ...]) -> int:
 )
 def _series_chunks(answer: tuple[int, int, int]) -> str:
     chunks = _shape(answer, "chunks")
-    size, most = int(np.prod(chunks)), _most_touched((1, 500, 500), chunks)
+    size, most = prod(chunks), _most_touched(500, chunks)
     if chunks[0] < 5:
         raise NotRightError(f"A pixel through five years touches {-(-5 // chunks[0])} chunks: put all years into one.")
     if size > 64_000:
@@ -83,8 +80,8 @@ def _series_shards(chunks: tuple[int, int, int], answer: tuple[int, int, int]) -
     for axis, chunk, shard in zip(("year", "y", "x"), chunks, shards, strict=True):
         if shard % chunk:
             raise NotRightError(f"Along {axis}, a shard of {shard:,} does not hold whole chunks of {chunk:,}.")
-    size = int(np.prod(shards))
+    size = prod(shards)
     if not 8_000_000 <= size <= 64_000_000:
         raise NotRightError(f"A shard has {size / 1e6:.3g} MB, which is too {'small' if size < 8e6 else 'large'}.")
-    inside = int(np.prod(np.floor_divide(shards, chunks)))
+    inside = size // prod(chunks)
     return f"{inside:,} chunks in a shard of {size / 1e6:.3g} MB: {_count(shards):,} objects, not {_count(chunks):,}."

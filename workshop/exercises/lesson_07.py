@@ -22,17 +22,18 @@ def _place(answer: tuple[int, int]) -> str:
     right = (360_000, 480_000)  # 90 and 120 degrees from (80 N, 180 W), 4000 pixels each
     if (row, col) == right:
         return "From the grid's corner: 90 degrees down, 120 degrees across."
-    if (col, row) == right:
-        raise NotRightError("The numbers are right, in the wrong order: row (y) first, then column (x).")
     if not (row.is_integer() and col.is_integer()):
         raise NotRightError("Pixels are counted whole: expected two integers.")
-    if (row, col) == (9, 12):
-        raise NotRightError("These are the tile's row and column among tiles; expected those of its first pixel.")
-    if (row - 1, col - 1) == right:
-        raise NotRightError("Counting begins at 0: you are one row and one column too far.")
+    mistakes = {
+        right[::-1]: "The numbers are right, in the wrong order: row (y) first, then column (x).",
+        (9, 12): "These are the tile's row and column among tiles; expected those of its first pixel.",
+        (right[0] + 1, right[1] + 1): "Counting begins at 0: you are one row and one column too far.",
+    }
+    if (row, col) in mistakes:
+        raise NotRightError(mistakes[row, col])
+    if col == 240_000:
+        raise NotRightError("The column counts from 0 degrees or from the east; the grid begins at 180 west.")
     if col != right[1]:
-        if col == 240_000:
-            raise NotRightError("The column counts from 0 degrees or from the east; the grid begins at 180 west.")
         raise NotRightError(f"The column is not {col:,.0f}: how far is 60 west from 180 west?")
     if row in (200_000, 240_000, 160_000):
         raise NotRightError(
