@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from attempts import Attempts, add_attempts
 from jupyter_client.manager import KernelManager
 from nbval.plugin import IPyNbCell, NbCellError
 from xdist.scheduler import LoadScopeScheduling
@@ -22,7 +23,6 @@ LONGEST_FIRST = (
     "test_site.py",
     "test_a_lesson_in_the_browser",
     "07-global-datacube.ipynb",
-    "test_exercises_in_their_lesson",
     ".ipynb",
     "test_a_killed_writer",
     "test_many_writers",
@@ -82,6 +82,7 @@ def pytest_xdist_make_scheduler(config, log):
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: [part not in item.nodeid for part in LONGEST_FIRST])
+    add_attempts(items)
 
 
 def peak_memory(pid):
@@ -97,18 +98,19 @@ class Notebooks:
     """The hooks for cells of notebooks, too; those of this file itself hear only of the tests beside it."""
 
     def pytest_itemcollected(self, item):
-        # test_exercises.py runs the answers in their lessons
+        # attempts.py gives the answers in their lessons
         if item.path in SOLUTIONS and not item.path.name.startswith("05"):
             item.add_marker(pytest.mark.soak)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item):
-        """Fail the cell whose kernel has taken too much memory by then."""
+        """Fail the cell, or the attempts, after which the kernel has taken too much memory."""
         result = yield
-        if isinstance(item, IPyNbCell):
+        if isinstance(item, IPyNbCell | Attempts):
             memory = peak_memory(item.parent.kernel.km.provisioner.pid)
             if memory > MEMORY_LIMIT:
-                raise NbCellError(item.cell_num, f"The kernel has taken {memory / 1e9:.2f} GB", item.cell.source)
+                number, source = (item.cell_num, item.cell.source) if isinstance(item, IPyNbCell) else (item.name, "")
+                raise NbCellError(number, f"The kernel has taken {memory / 1e9:.2f} GB", source)
         return result
 
 
