@@ -29,10 +29,8 @@ def build(
 
     Parameters
     ----------
-    storage : icechunk.Storage
-        Where, such as ``bucket.icechunk("cube")``.
-    years, tile, box
-        The years in order, the tile that the box is on, and the box in degrees.
+    storage, years, tile, box
+        Such as ``bucket.icechunk("cube")``; in order; the tile that the box is on; in degrees.
 
     Raises
     ------
@@ -78,16 +76,12 @@ def write_region(
 
     Parameters
     ----------
-    repo : icechunk.Repository
-        The cube's repository.
-    year : int
-        One of the cube's years.
+    repo, year
+        The cube's repository, and one of its years.
     patch : xarray.DataArray
         ``(y, x)``, uint8, on a part of the cube's grid and in its CRS, with values of the legend.
-    message : str
-        The commit's message.
-    metadata : dict, optional
-        Goes into the commit, beside the year and the SHA-256 of the pixels.
+    message, metadata
+        Of the commit; the year and the SHA-256 of the pixels are added.
 
     Returns
     -------

@@ -78,17 +78,8 @@ def commit(
 
     A rebase would keep what was written, and so rely on checks that were made before the other commit.
 
-    Parameters
-    ----------
-    repo : icechunk.Repository
-        The cube's repository.
-    write : callable
-        Takes the session; returns the commit's message and metadata, or None when there is nothing to commit.
-
-    Returns
-    -------
-    str or None
-        The new snapshot's id.
+    ``write`` takes the session and returns the commit's message and metadata, or None when there is nothing to commit.
+    Returns the new snapshot's id.
 
     Raises
     ------

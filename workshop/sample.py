@@ -177,18 +177,7 @@ def _terrain() -> dict[str, np.ndarray]:
 
 
 def teaching_window(year: int) -> np.ndarray:
-    """Return the detailed landscape of the teaching window.
-
-    Parameters
-    ----------
-    year : int
-        One of the GLAD years.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (2000, 4000), uint8, row 0 in the north.
-    """
+    """Return the detailed landscape of the teaching window: shape (2000, 4000), uint8, row 0 in the north."""
     t = _terrain()
     step = np.float32(YEARS.index(year))
     x, y, relief, lake = t["x"], t["y"], t["relief"], t["lake"]
@@ -256,25 +245,10 @@ def _spoil(land: np.ndarray) -> None:
 
 
 def write_tile(name: str, year: int, root: str | Path = DATA, progress: tqdm | None = None) -> Path:
-    """Write one tile of the sample world: 40000 x 40000 uint8, one-row LZW strips, with the legend's colour table.
+    """Write one tile of the sample world to ``{root}/{year}/{name}.tif``, and return its path.
 
-    The file appears under its name only when it is whole.
-
-    Parameters
-    ----------
-    name : str
-        Any tile of the GLAD grid; only ``50N_120W`` has the detailed teaching window.
-    year : int
-        One of the GLAD years.
-    root : str or Path
-        Folder to write to, as ``{root}/{year}/{name}.tif``.
-    progress : tqdm, optional
-        Advanced by the number of rows written.
-
-    Returns
-    -------
-    pathlib.Path
-        The tile's path.
+    It has 40000 x 40000 pixels, uint8, one-row LZW strips and the legend's color table; only ``50N_120W`` has the
+    detailed teaching window. The file appears under its name only when it is whole.
 
     Raises
     ------
@@ -367,17 +341,7 @@ def write_air(path: str | Path, first_year: int = 2013, last_year: int = 2014) -
     Two years give ``air (time 2920, lat 25, lon 53)``: every six hours, 75 to 15 degrees north, 200 to 330 degrees
     east, each 2.5 degrees. Kelvin times 100 as big-endian int16, not compressed, in one piece.
 
-    Parameters
-    ----------
-    path : str or Path
-        File to write; the same years give the same bytes.
-    first_year, last_year : int
-        The first and the last whole year.
-
-    Returns
-    -------
-    pathlib.Path
-        The file's path.
+    Both years are whole, and the same years give the same bytes.
     """
     times = pd.date_range(f"{first_year}-01-01", f"{last_year}-12-31T18", freq="6h")
     lat, lon = np.arange(75, 14, -2.5), np.arange(200, 331, 2.5)

@@ -148,10 +148,8 @@ def open_tile(name: str, year: int, root: str | Path | None = None, chunks: dict
 
     Parameters
     ----------
-    name : str
-        Such as ``"50N_120W"``.
-    year : int
-        One of :data:`YEARS`.
+    name, year
+        Such as ``"50N_120W"``, and one of :data:`YEARS`.
     root : str or Path, optional
         Folder or http(s) URL; see :func:`tiles_root`.
     chunks : dict, optional
@@ -306,13 +304,7 @@ def check_box(box: Box) -> Box:
 def pixel_slices(box: Box, corner: tuple[float, float] = (-180, NORTH)) -> tuple[slice, slice]:
     """Return the rows and columns that a box covers, rounded to pixel edges.
 
-    Parameters
-    ----------
-    box : Box
-        In degrees.
-    corner : tuple of float
-        Longitude and latitude of the upper left corner from which rows and columns are counted: a tile's, or that of
-        the whole grid of tiles.
+    They are counted from the upper left corner (longitude, latitude) of a tile, or of the whole grid of tiles.
     """
     lon, lat = corner
     rows = slice(round((lat - box.north) / RESOLUTION), round((lat - box.south) / RESOLUTION))

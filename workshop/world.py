@@ -54,24 +54,14 @@ UTAH = Box(west=-114.06, south=36.99, east=-109.04, north=42.01)
 def create(storage: icechunk.Storage, years: tuple[int, ...] = YEARS) -> icechunk.Repository:
     """Create the cube of the whole world, in which nothing is written yet, and commit it on ``main``.
 
-    Parameters
-    ----------
-    storage : icechunk.Storage
-        Where, such as ``bucket.icechunk("world")``.
-    years : tuple of int
-        In order; all that the cube will ever hold.
-
-    Returns
-    -------
-    icechunk.Repository
-        ``lulc (year, 560000, 1440000)``, uint8, in chunks of 1000 x 1000 pixels, and overviews of it in the groups
-        ``overviews/40`` and ``overviews/1000``. The references of one tile share a manifest, so that a commit rewrites
-        those of its own tiles only.
+    It has the array ``lulc (year, 560000, 1440000)``, uint8, in chunks of 1000 x 1000 pixels, and overviews of it in
+    the groups ``overviews/40`` and ``overviews/1000``. The references of one tile share a manifest, so that a commit
+    rewrites those of its own tiles only.
 
     Raises
     ------
     CubeError
-        When a year is not one of GLAD's, or they are not in order.
+        When a year is not one of GLAD's, or they are not in order. The cube will never hold others.
     FileExistsError
         When there is a cube already.
     """
@@ -134,15 +124,8 @@ def read_overview(repo: icechunk.Repository, factor: int) -> xr.DataArray:
     return repository.read(repo, _group(factor))
 
 
-def build(
-    storage: icechunk.Storage,
-    names: Iterable[str] = UTAH_TILES,
-    years: tuple[int, ...] = YEARS,
-    box: Box | None = UTAH,
-) -> icechunk.Repository:
-    """Make the cube of the world with a box of some tiles in it, or complete it where an earlier run stopped.
-
-    Parameters are those of :func:`create` and :func:`ingest`.
+def build(storage: icechunk.Storage, years: tuple[int, ...] = YEARS, box: Box = UTAH) -> icechunk.Repository:
+    """Make the cube of the world with a box of Utah's tiles in it, or complete it where an earlier run stopped.
 
     Raises
     ------
@@ -152,7 +135,7 @@ def build(
     repo = repository.open_or_create(storage, _settings())
     if not repository.years(repo.readonly_session("main").store):
         repo = create(storage, years)
-    report = ingest(repo, names, years, box=box)
+    report = ingest(repo, UTAH_TILES, years, box=box)
     failed = report[~report.outcome.isin(OUTCOMES)]
     if len(failed):
         raise CubeError(f"building the world: {len(failed)} tiles failed; the first: {failed.outcome.iloc[0]}")
@@ -173,7 +156,7 @@ def ingest(
 
     A tile (or the part of it in the box) that the history holds as a whole is left alone, so the same call goes on
     where an earlier one was interrupted. One that it holds in part is written again from its file, over whatever was
-    changed there since; so is a tile whose pixels somebody else changes while it is being ingested. A tile that fails
+    changed there since; so is a tile whose pixels another commit changes while it is being ingested. A tile that fails
     does not hold up the others: nothing of it is committed, and the same call tries it again. After an interrupt
     (Ctrl-C) the tiles that are whole are committed; after a kill, those of the years before.
 
@@ -181,10 +164,8 @@ def ingest(
     ----------
     repo : icechunk.Repository
         Made by :func:`create`.
-    names : iterable of str
-        Tiles, such as ``"50N_120W"``.
-    years : iterable of int
-        Of those in the cube.
+    names, years : iterable
+        Of tiles, such as ``"50N_120W"``; and of the cube's years.
     box : Box, optional
         In degrees: of each tile, only the chunks that the box touches.
     root : str, optional
@@ -203,9 +184,9 @@ def ingest(
     Raises
     ------
     CubeError
-        When the repository holds no such cube, a year is not in it, or the store fails.
+        When the repository holds no such cube, or a year is not in it.
     workshop.tiles.TileError
-        When a name is not one of GLAD's.
+        When a name is not one of GLAD's, or the box is none.
     """
     names, years = list(dict.fromkeys(names)), list(dict.fromkeys(years))
     for name in names:
@@ -232,10 +213,7 @@ def ingest(
 
 
 def ingested(repo: icechunk.Repository) -> dict[tuple[int, str], list[dict[str, Any]]]:
-    """Return what the history says: for each year and tile, where from, and which rows and columns of the cube.
-
-    Snapshots that were expired are forgotten, and so is what they brought.
-    """
+    """Return the source, rows and columns that the history, as far as it is not expired, has of each year and tile."""
     found: dict[tuple[int, str], list[dict[str, Any]]] = {}
     for snapshot in repo.ancestry(branch="main"):
         tiles = snapshot.metadata.get("tiles")
@@ -336,23 +314,16 @@ def _attempt(session: icechunk.Session, *args: Any) -> tuple[icechunk.Session | 
 def write_tile(
     session: icechunk.Session, name: str, year: int, rows: list[int], cols: list[int], root: str | None = None
 ) -> icechunk.Session:
-    """Write one tile, or a part of it, into a session, a row of chunks at a time.
+    """Write one tile, or a part of it, into a fork of a session, a row of chunks at a time; return the fork.
 
     Parameters
     ----------
-    session : icechunk.Session
-        A worker's fork.
     name, year, root
         As for :func:`workshop.tiles.open_tile`.
     rows, cols : [int, int]
         First and last (exclusive) row and column of the cube; borders of chunks, and inside the tile. Two sessions
         that are to be merged must not write rows of the same tile between the same multiples of 10,000: they would
         overwrite each other's overviews.
-
-    Returns
-    -------
-    icechunk.Session
-        The same, to be merged.
 
     Raises
     ------

@@ -76,22 +76,10 @@ def count_classes(lulc: xr.DataArray, zones: gpd.GeoDataFrame | gpd.GeoSeries) -
 
 
 def pixel_area(latitude: np.ndarray, height: float, width: float) -> np.ndarray:
-    """Return the area of pixels on the WGS 84 ellipsoid, between their parallels and meridians.
+    """Return the area in km² of pixels on the WGS 84 ellipsoid, one per latitude of a center; all arguments in degrees.
 
     The area from the equator to a parallel, over a width of longitude, is that of Snyder, "Map projections: a working
     manual", USGS Professional Paper 1395 (1987), equation 3-12 (authalic latitude).
-
-    Parameters
-    ----------
-    latitude : numpy.ndarray
-        Of the pixels' centres, in degrees.
-    height, width : float
-        Of a pixel, in degrees.
-
-    Returns
-    -------
-    numpy.ndarray
-        In km², one for each latitude.
     """
     ellipsoid = CRS("EPSG:4326").ellipsoid
     major, minor = ellipsoid.semi_major_metre / 1000, ellipsoid.semi_minor_metre / 1000
@@ -110,9 +98,7 @@ def _check_grid(lulc: xr.DataArray) -> None:
     if lulc.dtype != np.uint8:
         raise ZonalError(f"expected class codes as uint8, found {lulc.dtype}; open without masking or scaling")
     if lulc.rio.crs != "EPSG:4326":
-        raise ZonalError(
-            f"expected the cube in EPSG:4326, in degrees, found {lulc.rio.crs}; areas are computed for that"
-        )
+        raise ZonalError(f"expected the cube in EPSG:4326, in degrees, found {lulc.rio.crs}; areas are for that")
     for axis in ("y", "x"):
         if axis in lulc.coords and lulc.sizes[axis] > 1:
             first, step = _axis(lulc, axis)
@@ -202,17 +188,9 @@ def _touched(
 
 
 def _count_chunk(
-    chunk: xr.Variable,
-    found: np.ndarray,
-    edges: list[np.ndarray],
-    top: int,
-    left: int,
-    row_area: np.ndarray,
+    chunk: xr.Variable, found: np.ndarray, edges: list[np.ndarray], top: int, left: int, row_area: np.ndarray
 ) -> tuple[tuple[np.ndarray, ...], np.ndarray, np.ndarray]:
-    """Count one chunk.
-
-    Returns where the counts belong (zones, years and classes that occur, as an open mesh), the counts and the areas.
-    """
+    """Return where a chunk's counts belong (an open mesh of zones, years and classes that occur), counts and areas."""
     years, height, width = chunk.shape
     spans = [_spans(e, top, left, height, width) for e in edges]
     counts = np.zeros((years, len(found), 256), np.int64)  # this way round, numba's loops are much faster
