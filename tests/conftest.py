@@ -115,6 +115,10 @@ class Notebooks:
 
 
 def pytest_terminal_summary(terminalreporter):
+    for report in terminalreporter.getreports("passed"):
+        for name, text in report.user_properties:
+            if name == "figure":
+                terminalreporter.write_line(text)
     terminalreporter.write_line(f"offline by {os.environ.get('OFFLINE_BY', 'nothing (`make test` is)')}")
 
 

@@ -319,16 +319,15 @@ def build_until_killed(bucket, path, started):
     datacube.build(bucket.icechunk(path), box=BOX)
 
 
-@pytest.mark.parametrize("at_least", [12, pytest.param(50, marks=pytest.mark.soak)])
-def test_a_killed_writer_leaves_a_whole_cube(bucket, at_least):
+def test_a_killed_writer_leaves_a_whole_cube(bucket):
     """Kill writers at random moments; after each, main must be a commit that was meant, equal to its tiles."""
     expected = {year: source(year) for year in tiles.YEARS}
     # spread over the work, each part equally often, in random order
     moments = itertools.cycle(random.Random(3).sample([(k + 0.5) / 12 for k in range(12)], 12))
     kills, begun_years, cubes = 0, set(), 0
     duration = 0.0  # of a whole build; measured first, so that kills fall in all parts of the work
-    while kills < at_least:
-        path = f"killed/{at_least}/{cubes}"
+    while kills < 12:
+        path = f"killed/{cubes}"
         cubes += 1
         finished, compared = False, set()
         while not finished:
@@ -379,8 +378,9 @@ WIDE = tiles.Box(-112.5, 40.75, -112.0, 41.0)  # 1000 x 2000 pixels, eight chunk
 
 
 def own_square(writer, k):
-    """Return rows and columns: two writers share a band of rows, and each square touches a neighbor's chunk."""
-    return slice(120 * writer, 120 * writer + 120), slice(150 * k, 150 * k + 150)
+    """Return rows and columns: all over the chunks, which writers share, and no two the same pixels."""
+    left = 15 * (37 * k % 125)
+    return slice(120 * writer, 120 * writer + 120), slice(left, left + 15)
 
 
 def write_own_regions(bucket, path, writer, commits):
@@ -395,8 +395,8 @@ def write_own_regions(bucket, path, writer, commits):
     return said
 
 
-@pytest.mark.parametrize(("writers", "commits"), [(4, 6), pytest.param(8, 13, marks=pytest.mark.soak)])
-def test_many_writers_lose_no_commit(bucket, writers, commits):
+@pytest.mark.parametrize(("writers", "commits"), [(4, 6), pytest.param(8, 125, marks=pytest.mark.soak)])
+def test_many_writers_lose_no_commit(bucket, writers, commits, record_property):
     path = f"raced/{writers}"
     repo = datacube.build(bucket.icechunk(path), years=(2000, 2005), box=WIDE)
     before = history(repo)
@@ -417,6 +417,7 @@ def test_many_writers_lose_no_commit(bucket, writers, commits):
         own[own_square(writer, k)] = True
         assert (now[own] == 2 + writer).all()
         assert (now == parent)[~own].all()
+    record_property("figure", f"{len(said)} racing commits of {writers} processes, none lost")
 
 
 def overtake(monkeypatch, first):

@@ -12,10 +12,11 @@ import time
 import numpy as np
 import pytest
 import rasterio
+from matplotlib.figure import Figure
 from rasterio.transform import from_origin
 from rasterio.windows import Window
 
-from workshop import legend, servers, tiles
+from workshop import legend, maps, servers, tiles
 
 CORNERS = [(lon, lat) for lat in range(80, -60, -10) for lon in range(-180, 180, 10)]
 
@@ -101,16 +102,29 @@ def test_dask_chunks_are_bands_when_asked_for():
     assert tile.chunks[1] == (40_000,)
 
 
-def small_tile(path, *, west=-120.0, north=50.0, degrees=10.0, crs="EPSG:4326", dtype="uint8", count=1, flip=False):
+def small_tile(
+    path,
+    *,
+    west=-120.0,
+    north=50.0,
+    degrees=10.0,
+    crs="EPSG:4326",
+    dtype="uint8",
+    count=1,
+    flip=False,
+    pixels=None,
+    **more,
+):
     """Write a tile of 40 x 40 pixels with something wrong with it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     transform = from_origin(west, north, degrees / 40, degrees / 40)
     if flip:
         transform = rasterio.Affine(degrees / 40, 0, west, 0, degrees / 40, north - degrees)
-    options = {"driver": "GTiff", "width": 40, "height": 40, "blockysize": 1, "compress": "LZW"}
+    options = {"driver": "GTiff", "width": 40, "height": 40, "blockysize": 1, "compress": "LZW"} | more
+    pixels = np.arange(1600).reshape(40, 40) if pixels is None else pixels
     with rasterio.open(path, "w", count=count, dtype=dtype, crs=crs, transform=transform, **options) as dst:
         for band in range(1, count + 1):
-            dst.write(np.arange(1600).reshape(40, 40).astype(dtype), band)
+            dst.write(pixels.astype(dtype), band)
     return path
 
 
@@ -163,8 +177,63 @@ def test_a_tile_whose_last_rows_were_never_written_is_refused(tmp_path):
     transform = from_origin(-120, 50, 0.0025, 0.0025)
     with rasterio.open(path, "w", **profile, transform=transform, blockysize=1, SPARSE_OK=True) as dst:
         dst.write(np.full((1, 2000, 4000), 10, np.uint8), window=Window(0, 0, 4000, 2000))
-    with pytest.raises(tiles.TileError, match="found none in the last one: it was never written"):
+    with pytest.raises(tiles.TileError, match="found none in strip 3999: it was never written"):
         tiles.open_tile("50N_120W", 2020, root=tmp_path)
+
+
+# What is invalid stays invalid
+
+
+@pytest.mark.parametrize(
+    ("nodata", "message"), [(0, "found 0 declared, in the legend 'True desert"), (38, "Tree"), (120.5, "'not used'")]
+)
+def test_a_class_that_is_declared_to_be_no_data_is_refused(tmp_path, nodata, message):
+    path = small_tile(tmp_path / "2000" / "50N_120W.tif")
+    with rasterio.open(path, "r+") as dst:
+        dst.nodata = nodata
+    with pytest.raises(tiles.TileError, match=f"expected 255 as no data, .*{message}"):
+        tiles.open_tile("50N_120W", 2000, root=tmp_path)
+
+
+@pytest.mark.parametrize("internal", [True, False])
+def test_a_mask_beside_the_pixels_is_refused(tmp_path, internal):
+    path = small_tile(tmp_path / "2000" / "50N_120W.tif")
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=internal), rasterio.open(path, "r+") as dst:
+        dst.write_mask(dst.read(1) != 0)
+    assert path.with_name(f"{path.name}.msk").exists() != internal
+    with pytest.raises(tiles.TileError, match="found a mask beside them"):
+        tiles.open_tile("50N_120W", 2000, root=tmp_path)
+
+
+@pytest.mark.parametrize("rows", [slice(10, 20), slice(30, 40), slice(0, 40)])
+def test_a_sparse_tile_that_declares_no_data_has_it_where_nothing_was_written(tmp_path, rows):
+    pixels = np.full((40, 40), 38, np.uint8)
+    pixels[rows] = 255
+    path = small_tile(tmp_path / "2000" / "50N_120W.tif", pixels=pixels, nodata=255, SPARSE_OK=True)
+    with rasterio.open(path) as src:
+        assert src.get_tag_item(f"BLOCK_OFFSET_0_{rows.start}", "TIFF", bidx=1) is None
+    tile = tiles.open_tile("50N_120W", 2000, root=tmp_path)
+    assert tile.dtype == "uint8"
+    np.testing.assert_array_equal(tile, pixels)
+
+
+def test_a_sparse_tile_is_refused_over_http(tmp_path):
+    pixels = np.full((40, 40), 38, np.uint8)
+    pixels[30:] = 255
+    small_tile(tmp_path / "2000" / "50N_120W.tif", pixels=pixels, nodata=255, SPARSE_OK=True)
+    with servers.serve_folder(tmp_path) as server, pytest.raises(tiles.TileError, match="read a sparse tile from a f"):
+        tiles.open_tile("50N_120W", 2000, root=server.url)
+
+
+@pytest.mark.parametrize("off", [1e-9, -1e-9, 0.02])
+def test_a_tile_is_where_its_name_says_though_its_file_is_off_by_little(tmp_path, off):
+    for year, west in ((2000, -120), (2005, -120 + off)):
+        small_tile(tmp_path / str(year) / "50N_120W.tif", west=west)
+    first, second = (tiles.open_tile("50N_120W", year, root=tmp_path) for year in (2000, 2005))
+    for name in ("x", "y"):
+        np.testing.assert_array_equal(first[name], second[name])
+    np.testing.assert_allclose(second.x, -120 + 0.25 * (np.arange(40) + 0.5), rtol=0, atol=1e-12)
+    assert second.rio.transform() == first.rio.transform() == from_origin(-120, 50, 0.25, 0.25)
 
 
 @pytest.mark.parametrize("content", [b"", b"II*\x00", b"<html>not a tile</html>"])
@@ -354,6 +423,73 @@ def test_a_box_says_itself_where_it_begins(tile):
         window = tiles.select_box(tile, box)
         assert [float(number) for number in window.spatial_ref.attrs["GeoTransform"].split()] == expected
         assert tuple(window.rio.transform())[:6] == tuple(expected[k] for k in (1, 2, 0, 4, 5, 3))
+
+
+VIEWS = {
+    "thinned": lambda r: r[::4, ::4],
+    "thinned one way": lambda r: r[::4],
+    "coarsened": lambda r: r.coarsen(y=4, x=4).max().astype("uint8"),
+    "sorted": lambda r: r.sortby("y"),
+    "turned": lambda r: r[::-1, ::-1],
+    "sliced": lambda r: r[7:, 11:],
+    "one row": lambda r: r[5:6],
+}
+
+
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
+def test_a_raster_is_where_its_coordinates_are(tmp_path, view):
+    """Not where the GeoTransform says that it carries from the raster that it was taken from."""
+    small_tile(tmp_path / "2000" / "50N_120W.tif")
+    raster = view(tiles.open_tile("50N_120W", 2000, root=tmp_path).load())
+    height, width = abs(raster.y.diff("y").mean().item()) if len(raster.y) > 1 else 0.25, abs(raster.x[1] - raster.x[0])
+    bounds = (raster.x.min() - width / 2, raster.y.min() - height / 2, raster.x.max() + width / 2)
+    bounds = *bounds, raster.y.max() + height / 2
+    np.testing.assert_allclose(tiles.north_up(raster).rio.bounds(), bounds, rtol=0, atol=1e-9)
+    expected = raster.sortby("y", ascending=False).sortby("x")
+    np.testing.assert_array_equal(tiles.north_up(raster), expected)
+
+    with rasterio.open(maps.write_palette_cog(raster, tmp_path / "w.tif")) as src:
+        np.testing.assert_allclose(src.bounds, bounds, rtol=0, atol=1e-9)
+        np.testing.assert_array_equal(src.read(1), expected)
+
+    figure = Figure()
+    maps.draw_land_cover(ax := figure.add_subplot(), raster, where=raster.values != 7)
+    np.testing.assert_allclose(ax.images[0].get_extent(), [bounds[k] for k in (0, 2, 1, 3)], rtol=0, atol=1e-9)
+    np.testing.assert_array_equal(ax.images[0].get_array().filled(7), expected)
+
+    if len(raster.y) > 1:
+        box = tiles.Box(-118, 42, -112, 48)
+        cut = tiles.select_box(raster, box)
+        inside = (raster.y > 42) & (raster.y < 48)
+        np.testing.assert_array_equal(
+            cut, raster[np.flatnonzero(inside)].sel(x=raster.x[(raster.x > -118) & (raster.x < -112)])
+        )
+        again = cut.drop_vars(["x", "y"]).rio.transform() @ (0.5, 0.5)
+        np.testing.assert_allclose(again, (cut.x[0], cut.y[0]), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "uneven",
+    [
+        lambda r: r.isel(y=[0, 2, 1, 3]),
+        lambda r: r.isel(x=[0, 1, 2, 5]),
+        lambda r: r.isel(x=[3, 3, 3]),
+        lambda r: r.isel(y=slice(0, 0)),
+        lambda r: r.drop_vars("x"),
+        lambda r: r.assign_coords(x=r.x * np.nan),
+    ],
+)
+def test_a_raster_whose_pixels_are_not_even_has_no_place(tile, uneven, tmp_path):
+    raster = uneven(tile[:10, :10])
+    for use in (
+        tiles.north_up,
+        lambda r: tiles.select_box(r, tiles.TEACHING_WINDOW),
+        lambda r: maps.draw_land_cover(Figure().add_subplot(), r),
+        lambda r: maps.write_palette_cog(r, tmp_path / "w.tif"),
+    ):
+        with pytest.raises(tiles.TileError, match=r"in even steps along|with pixels and a coordinate along"):
+            use(raster)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_whole_tile_is_a_box(tile):

@@ -60,6 +60,9 @@ def build(
                     )
             how = {"append_dim": "year", "mode": "a-"} if there else {"encoding": ENCODING}
             to_icechunk(layer.expand_dims(year=[year]).to_dataset(), session, **how)
+            # what is appended is encoded like what is there, and may come back as something else
+            if (found := repository.years(session.store)) != [*there, year]:
+                raise CubeError(f"appending {year}: expected the years {[*there, year]} afterwards, found {found}")
             source = {"source": tile_source(tile, year), "author": "workshop"}
             return f"Append {year}", source | _describe(year, layer)
 
@@ -114,7 +117,7 @@ def write_region(
         before = now
         piece = piece.drop_vars(set(piece.coords) - {"y", "x"}).expand_dims(year=[year])
         to_icechunk(piece.to_dataset(name=ARRAY), session, region="auto")
-        return message, (metadata or {}) | _describe(year, patch)
+        return message, (metadata or {}) | _describe(year, piece)
 
     return repository.commit(repo, write)
 
@@ -150,5 +153,11 @@ def _on_grid_of(cube: xr.DataArray, layer: xr.DataArray) -> xr.DataArray:
                 f"of {step:.6g}, found {float(layer[axis][there < 0][0]):.6f}; cut the layer to the cube, or align it "
                 "with nearest-neighbor resampling"
             )
-        layer = layer.assign_coords({axis: centers[there]})
+        # in the cube's order, which a patch may have the other way round
+        order = np.argsort(there)
+        if (np.diff(there[order]) != 1).any():
+            raise CubeError(
+                f"expected each pixel of the cube between its first and last along {axis}, found some of them"
+            )
+        layer = layer.isel({axis: order}).assign_coords({axis: centers[there[order]]})
     return layer

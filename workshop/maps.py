@@ -30,7 +30,7 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib_scalebar.scalebar import ScaleBar
 from rasterio.shutil import copy as copy_raster
 
-from workshop import legend, servers
+from workshop import legend, servers, tiles
 
 MAX_COLUMNS = 1000  # drawn in one axes
 BAND = 1000  # rows of a raster that are loaded at once
@@ -80,10 +80,13 @@ style.use(Path(__file__).with_name("look.mplstyle"))
 
 
 def draw_land_cover(ax: Axes, raster: xr.DataArray, title: str = "", where: np.ndarray | None = None) -> None:
-    """Draw a land-cover raster ``(y, x)`` in degrees in the legend's colours.
+    """Draw a land-cover raster ``(y, x)`` in degrees in the legend's colours, where its coordinates are.
 
     With ``where``, a mask of the raster's shape, only its pixels are drawn, and the ground is bare elsewhere.
     """
+    if where is not None:
+        where = tiles.north_up(raster.copy(data=where)).values
+    raster = tiles.north_up(raster)
     west, south, east, north = raster.rio.bounds()
     shrunk = cos(radians((south + north) / 2))  # a degree of longitude is shorter than one of latitude
     ax.set_facecolor(BARE)
@@ -203,7 +206,11 @@ def legend_table() -> HTML:
 
 
 def write_palette_cog(raster: xr.DataArray, path: str | Path) -> Path:
-    """Write a raster ``(y, x)``, uint8, as a cloud-optimised GeoTIFF with the legend's colours, for a tile server."""
+    """Write a raster ``(y, x)``, uint8, as a cloud-optimised GeoTIFF with the legend's colours, for a tile server.
+
+    It is placed where its coordinates are, north up.
+    """
+    raster = tiles.north_up(raster)
     with rasterio.MemoryFile() as memory:
         with memory.open(
             driver="GTiff",

@@ -12,13 +12,17 @@ import urllib.request
 from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 import numpy as np
 import rasterio
 import rioxarray
 import xarray as xr
 from affine import Affine
+from rasterio.enums import MaskFlags
 from rasterio.errors import RasterioIOError
+
+from workshop import legend
 
 YEARS = (2000, 2005, 2010, 2015, 2020)
 TILE_DEGREES = 10
@@ -38,7 +42,6 @@ GDAL_SETTINGS = {
     # GDAL would keep decoded strips in up to 5 % of the memory that a machine or container has, and what a lesson
     # needs would depend on it. 128 MB are 3,200 strips of a tile.
     "GDAL_CACHEMAX": "128",
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # no request for side-car files, which tiles do not have
     "GDAL_HTTP_CONNECTTIMEOUT": str(TIMEOUT_SECONDS),
     "GDAL_HTTP_LOW_SPEED_TIME": "20",  # give up when nothing has come for 20 s
     "GDAL_HTTP_LOW_SPEED_LIMIT": "1",
@@ -169,14 +172,25 @@ def open_tile(name: str, year: int, root: str | Path | None = None, chunks: dict
     """
     path = tile_path(name, year, root)
     source = check_tile(path, name, year)
-    opened = rioxarray.open_rasterio(path, chunks=chunks)
+    opened = rioxarray.open_rasterio(gdal_path(path), chunks=chunks)
     raster = opened.squeeze("band", drop=True)
     # scale_factor=1.0 and add_offset=0.0 would turn a Zarr round trip into float
     raster.attrs = {"long_name": "land cover class", "source": source}
     raster.encoding = {"grid_mapping": "spatial_ref"}
+    # The name says exactly where the pixels are; a file may be off by a billionth of a degree, and tiles of several
+    # years would then not stack.
+    (lon, lat), (height, width) = tile_corner(name), raster.shape
+    exact = Affine(TILE_DEGREES / width, 0, lon, 0, -TILE_DEGREES / height, lat)
+    x, y = (exact.c + (np.arange(width) + 0.5) * exact.a, exact.f + (np.arange(height) + 0.5) * exact.e)
+    raster = raster.assign_coords(x=x, y=y).rio.write_transform(exact)
     raster = raster.rename("lulc").rio.write_coordinate_system()  # CF names and units of x and y
     raster.set_close(opened.close)
     return raster
+
+
+def gdal_path(path: str) -> str:
+    """Return how GDAL is told to open a file or URL: of a URL without requests for side-car files, which tiles lack."""
+    return f"/vsicurl?empty_dir=yes&url={quote(path, safe='')}" if is_url(path) else path
 
 
 def check_tile(path: str, name: str, year: int) -> str:
@@ -197,7 +211,7 @@ def check_tile(path: str, name: str, year: int) -> str:
     label = f"{name} ({year})"
     size = _remote_size(path, label) if is_url(path) else _local_size(path, label)
     try:
-        with rasterio.open(path) as src:
+        with rasterio.open(gdal_path(path)) as src:
             _validate(src, name, label, size)
             return src.tags().get("TIFFTAG_IMAGEDESCRIPTION", "GLAD GLCLUC2020 v2")
     except RasterioIOError as error:
@@ -252,14 +266,37 @@ def _validate(src: rasterio.DatasetReader, name: str, label: str, size: int) -> 
             f"{label}: expected a north-up grid with bounds {expected} (west, south, east, north), "
             f"found {tuple(src.bounds)}; the name and the georeferencing disagree"
         )
-    # Strips are written top to bottom, so a cut file lacks the last one.
-    blocks = (src.height - 1) // src.block_shapes[0][0]
-    start, length = (src.get_tag_item(f"BLOCK_{k}_0_{blocks}", "TIFF", bidx=1) for k in ("OFFSET", "SIZE"))
-    if src.driver == "GTiff" and not start:
+    if src.nodata not in (None, legend.NODATA):
+        meaning = legend.table()["class"].get(src.nodata, "not used")
         raise TileError(
-            f"{label}: expected pixels in all of its strips, found none in the last one: it was never written, and "
-            "would read as class 0; fetch it again"
+            f"{label}: expected {legend.NODATA} as no data, found {src.nodata:g} declared, in the legend {meaning!r}; "
+            f"if these pixels are invalid, write {legend.NODATA} there, and in any case remove the declaration: open "
+            'the file with rasterio.open(path, "r+") and set its nodata to None'
         )
+    if MaskFlags.per_dataset in src.mask_flag_enums[0]:
+        raise TileError(
+            f"{label}: expected all pixels to be valid, found a mask beside them, which a cube of classes would lose; "
+            f"write a file without mask, with {legend.NODATA} where read_masks(1) of rasterio is 0"
+        )
+    if src.driver == "GTiff":
+        _check_last_strip(src, label, size)
+
+
+def _check_last_strip(src: rasterio.DatasetReader, label: str, size: int) -> None:
+    """Check the last strip: they are written from top to bottom, so a cut file lacks it."""
+    for down in range((src.height - 1) // src.block_shapes[0][0], -1, -1):
+        start, length = (src.get_tag_item(f"BLOCK_{k}_0_{down}", "TIFF", bidx=1) for k in ("OFFSET", "SIZE"))
+        if start:
+            break
+        if src.nodata is None or src.name.startswith("/vsicurl"):
+            raise TileError(
+                f"{label}: expected pixels in all of its strips, found none in strip {down}: "
+                + (
+                    "it was never written, and would read as class 0; fetch it again"
+                    if src.nodata is None
+                    else "over HTTP, that may also be a connection that broke; read a sparse tile from a folder"
+                )
+            )
     if start and int(start) + int(length) > size:
         raise TileError(
             f"{label}: truncated; expected at least {int(start) + int(length):,} bytes, found {size:,}; fetch it again"
@@ -277,8 +314,8 @@ def require_strips(src: rasterio.DatasetReader, label: str, rows: tuple[int, int
     TileError
         When the place or the size of a block of these rows (first, last + 1) is unknown.
     """
-    if src.driver != "GTiff":
-        return
+    if src.driver != "GTiff" or (src.nodata == legend.NODATA and not src.name.startswith("/vsicurl")):
+        return  # not a TIFF, or sparse: what was never written reads as no data, as declared
     height, width = src.block_shapes[0]
     for down in range(rows[0] // height, -(-rows[1] // height)):
         for right in range(-(-src.width // width)):  # one, unless the tile is cut into squares
@@ -312,34 +349,85 @@ def pixel_slices(box: Box, corner: tuple[float, float] = (-180, NORTH)) -> tuple
     return rows, cols
 
 
-def select_box(raster: xr.DataArray, box: Box) -> xr.DataArray:
-    """Cut a box out of a raster by its labels: the pixels whose centres lie inside.
+def axis(raster: xr.DataArray, name: str) -> tuple[float, float]:
+    """Return the center of the first pixel along ``"y"`` or ``"x"``, and the step to the next, from the coordinates.
 
-    Parameters
-    ----------
-    raster : xarray.DataArray
-        With ``y`` falling (north to south) and ``x`` rising, in degrees.
-    box : Box
-        In degrees.
+    A raster may run either way and be thinned; the GeoTransform that it carries may be that of another raster. Only
+    where there is a single pixel, the transform says how large it is.
 
     Raises
     ------
     TileError
-        When the box is upside down, empty, or reaches beyond the raster.
+        When there are no coordinates, or they are not even.
+    """
+    if name not in raster.coords or not raster.sizes[name]:
+        raise TileError(f"expected a raster with pixels and a coordinate along {name}, found none")
+    centers = raster[name].values.astype(float)
+    if centers.size == 1:
+        transform = raster.rio.transform()
+        return float(centers[0]), transform.e if name == "y" else transform.a
+    first, step = float(centers[0]), float((centers[-1] - centers[0]) / (centers.size - 1))
+    off = np.abs(centers - (first + step * np.arange(centers.size)))
+    if not step or not (off <= TOLERANCE * abs(step)).all():  # NaN is off, too
+        raise TileError(
+            f"expected pixels in even steps along {name}, found {centers[int(np.argmax(off))]:.6f} where "
+            f"{first + step * int(np.argmax(off)):.6f} was due; sort the raster, or put it on an even grid first"
+        )
+    return first, step
+
+
+def place(raster: xr.DataArray) -> Affine:
+    """Return the transform of a raster, as its coordinates have it; see :func:`axis`."""
+    (y, down), (x, right) = axis(raster, "y"), axis(raster, "x")
+    return Affine(*(round(number, 12) for number in (right, 0, x - right / 2, 0, down, y - down / 2)))
+
+
+def north_up(raster: xr.DataArray) -> xr.DataArray:
+    """Return a raster with ``y`` falling, ``x`` rising, and the transform that its coordinates have."""
+    raster = raster.isel(
+        y=slice(None, None, -1 if axis(raster, "y")[1] > 0 else 1),
+        x=slice(None, None, -1 if axis(raster, "x")[1] < 0 else 1),
+    )
+    return raster.rio.write_transform(place(raster))
+
+
+def select_box(raster: xr.DataArray, box: Box) -> xr.DataArray:
+    """Cut a box out of a raster by its labels: the pixels whose centers lie inside.
+
+    Parameters
+    ----------
+    raster : xarray.DataArray
+        With ``y`` and ``x`` in degrees, evenly spaced, in either direction.
+    box : Box
+        In degrees.
+
+    Returns
+    -------
+    xarray.DataArray
+        In the order of the raster, with a transform of its own.
+
+    Raises
+    ------
+    TileError
+        When the box is upside down, empty, or reaches beyond the raster; or the raster's pixels are not even.
     """
     box = check_box(box)
-    west, south, east, north = raster.rio.bounds()
-    slack = RESOLUTION * TOLERANCE
-    if box.west < west - slack or box.south < south - slack or box.east > east + slack or box.north > north + slack:
-        raise TileError(
-            f"{box}: reaches outside the raster, which spans west {west:.5f}, south {south:.5f}, "
-            f"east {east:.5f}, north {north:.5f}"
-        )
-    rows = np.flatnonzero((raster.y >= box.south) & (raster.y <= box.north))
-    cols = np.flatnonzero((raster.x >= box.west) & (raster.x <= box.east))
-    if not rows.size or not cols.size:
-        raise TileError(f"{box}: empty; it holds no pixel centre, so make it at least one pixel ({RESOLUTION}°) wide")
-    cut = raster.isel(y=slice(rows[0], rows[-1] + 1), x=slice(cols[0], cols[-1] + 1))
+    spans = {}
+    for name, low, high in (("x", box.west, box.east), ("y", box.south, box.north)):
+        first, step = axis(raster, name)
+        edges = sorted((first - step / 2, first + (raster.sizes[name] - 0.5) * step))
+        slack = TOLERANCE * abs(step)
+        if low < edges[0] - slack or high > edges[1] + slack:
+            raise TileError(
+                f"{box}: reaches outside the raster, which spans {edges[0]:.5f} to {edges[1]:.5f} degrees along {name}"
+            )
+        inside = np.flatnonzero((raster[name] >= low) & (raster[name] <= high))
+        if not inside.size:
+            raise TileError(
+                f"{box}: empty; it holds no pixel center along {name}, so make it at least one pixel ({abs(step):g}°) "
+                "wide"
+            )
+        spans[name] = slice(inside[0], inside[-1] + 1)
+    cut = raster.isel(spans)
     # the raster's transform begins at the raster's corner; readers that trust it would put the box there
-    transform = cut.rio.transform(recalc=True)
-    return cut.rio.write_transform(Affine(*(round(number, 12) for number in transform)))  # 0.00025, not ...000147
+    return cut.rio.write_transform(place(cut))

@@ -1,0 +1,74 @@
+"""Another world: tiles of the exact shape of GLAD's, with other content than the sample's, and cheap to write.
+
+Every class of the legend occurs, also in the window of the lessons; whole chunks have no data; from 2010 on, there
+is no built-up land; nothing is spoilt. Run ``python tests/other_world.py FOLDER`` to have all that the lessons read.
+"""
+
+import struct
+import sys
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import rasterio
+from rasterio.transform import from_origin
+
+from workshop import legend, tiles, world
+
+CELL = 100  # pixels along a side of what has one class
+
+
+def cells(name, year):
+    """Return the classes of a tile, shape (400, 400)."""
+    lon, lat = tiles.tile_corner(name)
+    rng = np.random.default_rng([lon + 180, lat + 60, year])
+    codes = legend.table().index.to_numpy(np.uint8)
+    classes = rng.choice(codes, (400, 400))
+    # most of it stays what it was in 2000
+    stays = rng.random((400, 400)) < 0.8
+    classes[stays] = np.random.default_rng([lon + 180, lat + 60]).choice(codes, (400, 400))[stays]
+    rows, cols = (slice(s.start // CELL, s.stop // CELL) for s in tiles.pixel_slices(tiles.TEACHING_WINDOW, (-120, 50)))
+    classes[rows, cols].flat[rng.permutation(800)[: len(codes)]] = codes
+    if year >= 2010:
+        classes[classes == 250] = 10
+    classes[:10, :10] = 255  # a whole chunk of the world's cube
+    classes[-10:, -10:] = 255
+    classes[rows, cols][:10, :10] = 255  # whole chunks of the window's
+    classes[rows, cols][15:, 35:] = 255
+    return classes
+
+
+def write_tile(name, year, root):
+    """Write a tile of 40,000 strips of one row; the strips of equal rows are the same bytes."""
+    path = Path(tiles.tile_path(name, year, root))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    options = {"driver": "GTiff", "count": 1, "dtype": "uint8", "compress": "LZW", "blockysize": 1}
+    size = {"width": tiles.TILE_SIZE, "height": tiles.TILE_SIZE}
+    place = from_origin(*tiles.tile_corner(name), tiles.RESOLUTION, tiles.RESOLUTION)
+    with rasterio.open(
+        path, "w", **options, **size, crs="EPSG:4326", transform=place, photometric="palette", SPARSE_OK=True
+    ) as dst:
+        dst.write_colormap(1, legend.palette())
+    data = bytearray(path.read_bytes())
+    strips = [imagecodecs.lzw_encode(np.repeat(row, CELL).tobytes()) for row in cells(name, year)]
+    offsets = len(data) + np.cumsum([0, *map(len, strips)])[:-1]
+    (directory,) = struct.unpack_from("<I", data, 4)
+    (entries,) = struct.unpack_from("<H", data, directory)
+    for entry in range(directory + 2, directory + 2 + 12 * entries, 12):
+        tag, kind, count, where = struct.unpack_from("<HHII", data, entry)
+        if tag in (273, 279):  # StripOffsets, StripByteCounts
+            values = np.repeat(offsets if tag == 273 else [*map(len, strips)], CELL).astype({3: "<u2", 4: "<u4"}[kind])
+            data[where : where + values.nbytes] = values.tobytes()
+            assert count == len(values)
+    path.write_bytes(data + b"".join(strips))
+    return path
+
+
+def write(root, names=world.UTAH_TILES, years=tiles.YEARS):
+    for name in names:
+        for year in years:
+            write_tile(name, year, root)
+
+
+if __name__ == "__main__":
+    write(sys.argv[1])

@@ -1,0 +1,288 @@
+"""What takes long, for `make soak`: writers killed by the hundred, and everything that people give us by mistake.
+
+Each test prints a line with its figures at the end of the run. A thousand racing commits are in test_datacube.py, all
+lessons on another world in test_exercises.py.
+"""
+
+import random
+import re
+import time
+
+import geopandas as gpd
+import icechunk
+import numpy as np
+import pytest
+import rasterio
+import shapely
+from conftest import history
+from test_datacube import BOX, PROCESSES, layer, source
+from test_tiles import small_tile
+
+from workshop import datacube, maps, repository, stores, tiles, virtual, world, zonal
+
+pytestmark = pytest.mark.soak
+
+SQUARES = 6
+CORNER = tiles.Box(-110.25, 39.75, -109.75, 40.25)  # four tiles meet in it
+
+
+def append(bucket, path):
+    datacube.build(bucket.icechunk(path), box=BOX)
+
+
+def edit(bucket, path):
+    """Write squares, a commit each; go on after the last one that the history holds."""
+    repo = datacube.build(bucket.icechunk(path), years=(2000,), box=BOX)
+    done = {snapshot.message for snapshot in repo.ancestry(branch="main")}
+    for k in range(SQUARES):
+        if f"square {k}" not in done:
+            square = layer(2000)[90 * k : 90 * k + 60, 150 * k : 150 * k + 60]
+            patch = square.copy(data=np.full(square.shape, 2 + k, np.uint8))
+            datacube.write_region(repo, 2000, patch, message=f"square {k}")
+
+
+def ingest(bucket, path):
+    repo = repository.open_or_create(bucket.icechunk(path))
+    if not repository.years(repo.readonly_session("main").store):
+        repo = world.create(bucket.icechunk(path), (2000, 2020))
+    report = world.ingest(repo, world.UTAH_TILES, (2000, 2020), box=CORNER)
+    assert report.outcome.isin(world.OUTCOMES).all()
+
+
+def appended(repo):
+    return [f"Append {year}" for year in tiles.YEARS], np.stack([source(year) for year in tiles.YEARS])
+
+
+def edited(repo):
+    pixels = source(2000)
+    for k in range(SQUARES):
+        pixels[90 * k : 90 * k + 60, 150 * k : 150 * k + 60] = 2 + k
+    return ["Append 2000", *(f"square {k}" for k in range(SQUARES))], pixels[None]
+
+
+def corner(year):
+    quarters = {}
+    for name in world.UTAH_TILES:
+        lon, lat = tiles.tile_corner(name)
+        box = tiles.Box(
+            max(lon, CORNER.west), max(lat - 10, CORNER.south), min(lon + 10, CORNER.east), min(lat, CORNER.north)
+        )
+        with rasterio.open(tiles.tile_path(name, year)) as src:
+            window = rasterio.windows.from_bounds(*box, src.transform).round_offsets().round_lengths()
+            quarters[name] = src.read(1, window=window)
+    return np.block([[quarters[name] for name in row] for row in (("50N_120W", "50N_110W"), ("40N_120W", "40N_110W"))])
+
+
+def ingested(repo):
+    names = ", ".join(sorted(world.UTAH_TILES))
+    return ["Create the cube of the world", *(f"Ingest {y}: {names}" for y in (2000, 2020))], np.stack(
+        [corner(2000), corner(2020)]
+    )
+
+
+def begin(work, bucket, path, started):
+    started.set()
+    work(bucket, path)
+
+
+@pytest.mark.parametrize(
+    ("work", "expect", "at_least"), [(append, appended, 80), (edit, edited, 60), (ingest, ingested, 60)]
+)
+def test_killed_writers_are_resumed_to_the_same_cube(bucket, work, expect, at_least, record_property):
+    """Kill at random moments; main is always a commit that was meant, and the last run gives the same cube."""
+    rng, kills, cubes, duration, lengths = random.Random(5), 0, 0, 0.0, set()
+    while kills < at_least:
+        path, finished = f"endured/{work.__name__}/{cubes}", False
+        cubes += 1
+        while not finished:
+            started = PROCESSES.Event()
+            writer = PROCESSES.Process(target=begin, args=(work, bucket, path, started))
+            writer.start()
+            assert started.wait(300)
+            beginning = time.monotonic()
+            writer.join(rng.random() * duration if duration else 120)
+            if finished := writer.exitcode is not None:
+                assert writer.exitcode == 0
+                duration = duration or time.monotonic() - beginning
+            writer.kill()
+            writer.join()
+            kills += not finished
+            if icechunk.Repository.exists(bucket.icechunk(path)):
+                repo = icechunk.Repository.open(bucket.icechunk(path))
+                messages, pixels = expect(repo)
+                found = [snapshot.message for snapshot in repo.ancestry(branch="main")][-2::-1]
+                assert found == messages[: len(found)]
+                lengths.add(len(found))
+                if finished:
+                    assert found == messages
+                    cube = repository.read(repo)
+                    if work is ingest:
+                        cube = tiles.select_box(cube, CORNER)
+                    np.testing.assert_array_equal(cube, pixels)
+    assert len(lengths) > len(messages) / 2, "the kills did not fall in all parts of the work"
+    record_property("figure", f"{work.__name__}: {kills} writers killed, {cubes} cubes finished, all identical")
+
+
+def broken(kind):
+    """Return what writes a tile with something wrong with it below a root."""
+
+    def write(root):
+        path = root / "2010" / "50N_120W.tif"
+        if isinstance(kind, dict):
+            with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(small_tile(path, **kind), "r+") as dst:
+                if "mask" in kind:
+                    dst.write_mask(np.zeros((40, 40), bool))
+        elif kind is not None:
+            path.parent.mkdir()
+            path.write_bytes(kind)
+        return str(root)
+
+    return write
+
+
+NOT_A_TILE = {
+    "no file": None,
+    "an empty file": b"",
+    "a web page": b"<html>not found</html>",
+    "a TIFF's first bytes": b"II*\x00",
+    "in Web Mercator": {"crs": "EPSG:3857"},
+    "in NAD27": {"crs": "EPSG:4267"},
+    "without a CRS": {"crs": None},
+    "of uint16": {"dtype": "uint16"},
+    "of floats": {"dtype": "float32"},
+    "with three bands": {"count": 3},
+    "half a pixel west": {"west": -120.125},
+    "ten degrees north": {"north": 60.0},
+    "of nine degrees": {"degrees": 9.0},
+    "south up": {"flip": True},
+    "where 0 is no data": {"nodata": 0},
+    "where 244 is no data": {"nodata": 244},
+    "with values of no class": {"pixels": np.full((40, 40), 99)},
+    "sparse, without no data": {"pixels": np.zeros((40, 40)), "SPARSE_OK": True},
+}
+
+
+@pytest.fixture(scope="module")
+def cubes(bucket):
+    """Return a cube of a box, and one of the world with a corner of four tiles in it."""
+    edit(bucket, "bad/box")
+    ingest(bucket, "bad/world")
+    return [icechunk.Repository.open(bucket.icechunk(f"bad/{name}")) for name in ("box", "world")]
+
+
+def bad_inputs(tmp_path, bucket, monkeypatch):
+    """Yield what somebody does by mistake, and a call that does it."""
+    box, grid = (icechunk.Repository.open(bucket.icechunk(f"bad/{name}")) for name in ("box", "world"))
+    cube = repository.read(box)
+    patch = cube[0, :10, :10].load()
+
+    def build(**options):
+        return lambda: datacube.build(bucket.icechunk("bad/box"), **({"years": (2010,), "box": BOX} | options))
+
+    for name, kind in NOT_A_TILE.items():
+        root = broken(kind)(tmp_path / re.sub(r"\W", "-", name))
+
+        def append_from(root=root):
+            monkeypatch.setenv("GLAD_TILES", root)
+            try:
+                build()()
+            finally:
+                monkeypatch.delenv("GLAD_TILES")
+
+        yield f"a tile: {name}", append_from
+    for url in ("ftp://example.org", "http://127.0.0.1:1", "http://glad.invalid", "http://["):
+        yield f"a root: {url}", lambda url=url: tiles.open_tile("50N_120W", 2000, root=url)
+    for name in ("50N_125W", "50n_120w", "50S_000W", "Utah"):
+        yield f"a name: {name}", lambda name=name: world.ingest(grid, [name])
+    yield "a year that GLAD has not", build(years=(2012,))
+    yield "a year before the last one", lambda: datacube.build(bucket.icechunk("bad/box"), years=(1995,), box=BOX)
+    yield "a year that the world has not", lambda: world.ingest(grid, ["50N_120W"], [2010])
+    yield "another box", build(box=tiles.TEACHING_WINDOW)
+    yield "a box over there", build(box=tiles.Box(10, 50, 11, 51))
+    yield "a box upside down", build(box=tiles.Box(-112.5, 41, -111.5, 40.5))
+    yield "a box from east to west", build(box=tiles.Box(-111.5, 40.5, -112.5, 41))
+    yield "a box of nothing", build(box=tiles.Box(-112.5, 40.5, -112.5, 41))
+    yield "a box of three numbers", build(box=(-112.5, 40.5, -111.5))
+    yield "a box with NaN", build(box=(float("nan"), 40.5, -111.5, 41))
+    yield "a box beyond the world", lambda: world.ingest(grid, ["50N_120W"], [2020], box=(-112, 40, 200, 41))
+    yield "the world again", lambda: world.create(bucket.icechunk("bad/world"))
+    yield "ingest into a cube of a box", lambda: world.ingest(box, ["50N_120W"])
+    yield "a place with other files", lambda: repository.open_or_create(bucket.icechunk("bad/other"))
+
+    def write(change, year=2000):
+        return lambda: datacube.write_region(box, year, change(patch), message="bad")
+
+    yield "a patch of floats", write(lambda p: p.astype(float))
+    yield "a patch of no class", write(lambda p: p * 0 + 99)
+    yield "a patch in UTM", write(lambda p: p.rio.write_crs("EPSG:32612"))
+    yield "a patch half a pixel off", write(lambda p: p.assign_coords(x=p.x + 0.000125))
+    yield "a patch thinned", write(lambda p: p[::2, ::2])
+    yield "a patch shuffled", write(lambda p: p[[0, 2, 1]].assign_coords(y=[p.y[0], p.y[2], p.y[5]]))
+    yield "a patch outside", write(lambda p: p.assign_coords(y=p.y + 5))
+    yield "a patch without coordinates", write(lambda p: p.drop_vars(["x", "y"]))
+    yield "a patch of a year that is not there", write(lambda p: p, 2012)
+
+    def count(*shapes, crs="EPSG:4326", lulc=cube, names=None):
+        return lambda: zonal.count_classes(lulc, gpd.GeoSeries(list(shapes), names, crs=crs))
+
+    square = shapely.box(-112.4, 40.9, -112.3, 40.95)
+    yield "zones without a CRS", count(square, crs=None)
+    yield "zones in UTM", count(square, crs="EPSG:32612")
+    yield "metres called degrees", count(shapely.box(400_000, 4_500_000, 410_000, 4_510_000))
+    yield "latitude and longitude swapped", count(shapely.box(40.9, -112.4, 40.95, -112.3))
+    yield "a zone elsewhere", count(shapely.box(10, 50, 11, 51))
+    yield "a zone over the antimeridian", count(shapely.Polygon([(170, 40), (-170, 40), (-170, 41), (170, 41)]))
+    yield "a bow tie", count(shapely.Polygon([(-112.4, 40.9), (-112.3, 40.95), (-112.3, 40.9), (-112.4, 40.95)]))
+    yield "a point", count(shapely.Point(-112.4, 40.9))
+    yield "an empty zone", count(shapely.Polygon())
+    yield "no geometry", count(None)
+    yield "two zones of one name", count(square, square, names=["a", "a"])
+    yield "a cube of floats", count(square, lulc=cube.astype(float))
+    yield "a cube in UTM", count(square, lulc=cube.rio.write_crs("EPSG:32612"))
+    yield "a cube shuffled", count(square, lulc=cube.isel(x=[0, 2, 1]))
+    for setting in ("workshop", "s3://", "https://example.org/bucket", "s3://workshop", "s3://no-such-bucket"):
+
+        def open_bucket(setting=setting):
+            monkeypatch.setenv("GLAD_BUCKET", setting)
+            if setting.endswith("-bucket"):
+                for name, value in {
+                    "ENDPOINT_URL": bucket.endpoint_url,
+                    "ACCESS_KEY_ID": "a",
+                    "SECRET_ACCESS_KEY": "b",
+                }.items():
+                    monkeypatch.setenv(f"AWS_{name}", value)
+            stores.open_bucket()
+
+        yield f"a bucket: {setting}", open_bucket
+    yield "a picture of an uneven raster", lambda: maps.write_palette_cog(cube[0].isel(x=[0, 2, 1]), tmp_path / "x.tif")
+    for name in ("of uint16", "where 0 is no data", "a web page"):
+        root = tmp_path / re.sub(r"\W", "-", name)
+        yield f"references: {name}", lambda root=root: virtual.open_virtual_tile("50N_120W", 2010, root)
+    yield "references below a path with #", lambda: virtual.containers(tmp_path / "a#b")
+
+
+def test_what_people_get_wrong_has_one_clear_error_and_changes_nothing(
+    cubes, bucket, tmp_path, no_settings, monkeypatch, record_property
+):
+    own = (
+        tiles.TileError,
+        repository.CubeError,
+        zonal.ZonalError,
+        stores.StoreError,
+        virtual.VirtualError,
+        FileExistsError,
+    )
+    bucket.client().put_object(Bucket=bucket.name, Key=f"{bucket.prefix}/bad/other/photo.jpg", Body=b"x")
+    before = [(history(repo), repository.read(repo)[:, :1000, :1000].values) for repo in cubes]
+    rows = []
+    for what, call in bad_inputs(tmp_path, bucket, monkeypatch):
+        with pytest.raises(own) as caught:
+            call()
+        message = " ".join(str(caught.value).split())
+        assert "Traceback" not in message and len(message) > 20, message
+        rows.append(f"{what:36} {type(caught.value).__name__}: {message}")
+        for repo, (snapshots, pixels) in zip(cubes, before, strict=True):
+            assert history(repo) == snapshots, what
+            np.testing.assert_array_equal(repository.read(repo)[:, :1000, :1000], pixels)
+    assert len(rows) >= 60
+    record_property("figure", "\n".join([f"{len(rows)} bad inputs, each one error and nothing written:", *rows]))
