@@ -5,6 +5,7 @@ module, for its LZW decoder; a Dask worker does so by itself when it is sent an 
 """
 
 import asyncio
+import hashlib
 import os
 import warnings
 from collections.abc import Iterable
@@ -14,13 +15,16 @@ from urllib.parse import unquote, urlsplit
 import icechunk
 import imagecodecs
 import numpy as np
+import obstore
+import rasterio
+import rasterio.cache
 import xarray as xr
 import zarr
 from obspec_utils.registry import ObjectStoreRegistry
 from obstore.store import LocalStore
+from rasterio.windows import Window
 from virtual_tiff import VirtualTIFF
 from virtual_tiff.imagecodecs import LZWCodec
-from virtualizarr import open_virtual_dataset
 from virtualizarr.manifests import ManifestArray
 from zarr.core.array_spec import ArraySpec
 from zarr.core.buffer import Buffer
@@ -28,7 +32,11 @@ from zarr.core.metadata import ArrayV3Metadata
 
 from workshop import legend, stores
 from workshop.repository import ARRAY
-from workshop.tiles import is_url, open_tile, tile_path, tiles_root
+from workshop.tiles import gdal_path, is_url, open_tile, tile_path, tiles_root
+
+DIGEST = "source_digest"  # the coordinate by which check_sources knows each year's file
+SAMPLES, SAMPLE_BYTES = 16, 65_536  # how many strips a digest reads, and how much of each at most
+REWRITE = 'rewrite it with rasterio.shutil.copy(old, new, driver="GTiff", compress="LZW", blockysize=1, nbits=8)'
 
 
 class VirtualError(Exception):
@@ -72,38 +80,113 @@ def locate_tile(name: str, year: int, root: str | Path | None = None) -> tuple[s
 
 
 def open_virtual_tile(name: str, year: int, root: str | Path | None = None) -> xr.Dataset:
-    """Open one tile as references to its strips; none of its pixels is read.
+    """Open one tile as references to its strips. A few strips are read, to check the references and to know the file.
 
     The arguments and their errors are those of :func:`workshop.tiles.open_tile`.
 
     Returns
     -------
     xarray.Dataset
-        ``lulc (year, y, x)``, uint8, one year, backed by a ManifestArray, with pixel-centre coordinates in degrees and
-        the CRS in ``spatial_ref``. What no reference covers reads as 255, no data.
+        ``lulc (year, y, x)``, uint8, one year, backed by a ManifestArray, with pixel-center coordinates in degrees and
+        the CRS in ``spatial_ref``. What no reference covers reads as 255, no data. ``source_digest (year)``, uint64,
+        is for :func:`check_sources`.
 
     Raises
     ------
     VirtualError
-        When the file's layout cannot be expressed as equal chunks that are all there.
+        When references cannot express the file, or its server does not send parts of a file.
     """
+    path, label = gdal_path(tile_path(name, year, root)), f"{name} ({year})"
+    rasterio.cache.invalidate(path)  # else GDAL remembers a file on a server that was replaced
     with open_tile(name, year, root) as like:  # checked
         attributes = like.attrs | {"grid_mapping": "spatial_ref"}
         coords = {name: like[name] for name in ("y", "x", "spatial_ref")}
     url, registry = locate_tile(name, year, root)
-    try:
-        virtual = open_virtual_dataset(url, registry=registry, parser=VirtualTIFF(ifd=0))["0"].data
-    except (ValueError, NotImplementedError) as error:
-        raise VirtualError(
-            f"{name} ({year}): expected strips or tiles of one size, none of them empty "
-            f"({str(error).splitlines()[0]}); rewrite the tile, e.g. gdal_translate -co COMPRESS=LZW -co BLOCKYSIZE=1, "
-            "or copy its pixels"
-        ) from error
+    with rasterio.open(path) as src:
+        bits = src.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", "8")
+        if (src.driver, bits) != ("GTiff", "8"):
+            raise VirtualError(f"{label}: expected a GTiff of 8 bits a pixel, found {src.driver} of {bits}; {REWRITE}")
+        try:
+            virtual, digest = _parse(src, url, registry)
+        except VirtualError:
+            raise
+        except Exception as error:  # each of the libraries has errors of its own
+            reason = " ".join(str(error).split())[:200]
+            if "Range request not supported" in reason:
+                raise VirtualError(
+                    f"{label}: expected a server that sends parts of a file, found one that sends all of it; choose "
+                    "a server that answers range requests, or put the tiles into a folder"
+                ) from error
+            raise VirtualError(
+                f"{label}: expected strips or tiles of one size, none of them empty, encoded as virtual-tiff knows, "
+                f"found: {reason}; {REWRITE}, or copy its pixels"
+            ) from error
     # 0 is a class, so what no reference covers must read as "no data"
     metadata = virtual.metadata.to_dict() | {"fill_value": legend.NODATA, "attributes": {}}
     references = ManifestArray(metadata=ArrayV3Metadata.from_dict(metadata), chunkmanifest=virtual.manifest)
     layer = xr.Variable(("y", "x"), references, attributes)
-    return xr.Dataset({ARRAY: layer}, coords).expand_dims(year=[year])
+    dataset = xr.Dataset({ARRAY: layer}, coords).expand_dims(year=[year])
+    return dataset.assign_coords({DIGEST: ("year", np.array([digest], np.uint64))})
+
+
+def _parse(src: rasterio.DatasetReader, url: str, registry: ObjectStoreRegistry) -> tuple[ManifestArray, int]:
+    """Return a tile's references, after comparing one chunk with GDAL, and the digest of its file."""
+    manifests = VirtualTIFF(ifd=0)(url, registry)
+    virtual = manifests.to_virtual_dataset()["0"].data
+    entries = virtual.manifest.dict().values()
+    offsets, lengths = (np.array([entry[key] for entry in entries], np.uint64) for key in ("offset", "length"))
+
+    # The longest chunk has most to say about whether the parser knows how the file is encoded.
+    chunk = np.unravel_index(lengths.argmax(), virtual.manifest.shape_chunk_grid)
+    decoded = zarr.open_array(manifests, path="0", mode="r")
+    top, left = (int(k * size) for k, size in zip(chunk, decoded.chunks, strict=True))
+    found = decoded[top : top + decoded.chunks[0], left : left + decoded.chunks[1]]
+    if not np.array_equal(found, src.read(1, window=Window(left, top, *found.shape[::-1]))):
+        raise ValueError(f"other pixels than GDAL reads at row {top}, column {left}")
+
+    store, key = registry.resolve(url)
+    picked = np.unique(np.linspace(0, len(offsets) - 1, SAMPLES).astype(int))
+    starts, sizes = offsets[picked].tolist(), lengths[picked].clip(max=SAMPLE_BYTES).tolist()
+    digest = hashlib.sha256(np.array([store.head(key)["size"], *offsets, *lengths], "<u8"))
+    for strip in obstore.get_ranges(store, key, starts=starts, lengths=sizes):
+        digest.update(strip)
+    return virtual, int.from_bytes(digest.digest()[:8])
+
+
+def check_sources(cube: xr.DataArray | xr.Dataset, name: str, root: str | Path | None = None) -> None:
+    """Check that the files of a cube of references are those from which the references were made.
+
+    Icechunk refuses a file that is newer than its references. It does not notice an older one in its place, as
+    ``rsync -a``, ``cp -p`` and ``curl -R`` leave it, nor one of the same second, nor any where a server ignores
+    ``If-Unmodified-Since``. This check computes each file's digest again: of its size, the offsets and lengths of all
+    its strips, and the bytes of 16 strips spread evenly (of each, the first 64 kB). It cannot notice a file in which
+    all these are the same, such as an uncompressed one that differs in other strips only.
+
+    Parameters
+    ----------
+    cube : xarray.DataArray or xarray.Dataset
+        As :func:`workshop.repository.read` opens it, with ``source_digest (year)``.
+    name, root
+        As they were for :func:`open_virtual_tile`, whose errors this function has, too. The root may be another one.
+
+    Raises
+    ------
+    VirtualError
+        When the files of some years are others, or the cube has no digests.
+    """
+    if DIGEST not in cube.coords:
+        raise VirtualError(
+            f"expected a cube with the coordinate {DIGEST}, found {', '.join(map(str, cube.coords))}; make the "
+            "references with open_virtual_tile"
+        )
+    kept = zip(cube.year.values.tolist(), cube[DIGEST].values.tolist(), strict=True)
+    others = [year for year, digest in kept if open_virtual_tile(name, year, root)[DIGEST].item() != digest]
+    if others:
+        raise VirtualError(
+            f"{name}: expected the files from which the references were made, found others for "
+            f"{', '.join(map(str, others))}, so their pixels may be wrong; bring back the old files, or open all years "
+            'with open_virtual_tile again, write them with vz.to_icechunk(session.store, mode="w"), and commit'
+        )
 
 
 def combine(layers: Iterable[xr.Dataset]) -> xr.Dataset:
