@@ -1,8 +1,13 @@
 """Virtual tiles: equal to GDAL through references, and refused where a reference cannot express the file."""
 
+import functools
+import hashlib
+import http.server
 import os
+import re
 import struct
 import sys
+import threading
 import time
 
 import geopandas as gpd
@@ -49,6 +54,16 @@ def write_small(root, year=2000, height=SIZE, pixels=None, name=TILE, **profile)
         dst.write(pixels, 1)
         if (kind | profile)["photometric"] == "palette":
             dst.write_colormap(1, legend.palette())
+    return path
+
+
+def write_as(root, driver="GTiff", **profile):
+    """Write a small tile in a format that GDAL can only copy to."""
+    if driver == "GTiff":
+        return write_small(root, **profile)
+    path = write_small(root)
+    source = path.rename(path.with_name("source.tif"))
+    rasterio.shutil.copy(source, path, driver=driver, **profile)
     return path
 
 
@@ -126,15 +141,19 @@ def test_five_years_of_the_sample_tile_are_what_gdal_reads(tmp_path):
         {"blockysize": 8},
         {"blockysize": SIZE},
         {"tiled": True, "blockxsize": 80, "blockysize": 80},
+        {"tiled": True, "blockxsize": 64, "blockysize": 64, "compress": "DEFLATE"},  # cut at the edges
+        {"driver": "COG", "blocksize": 128},  # with overviews
+        {"compress": "LERC_ZSTD"},
+        {"photometric": "miniswhite"},
         {"BIGTIFF": "YES"},
         {"ENDIANNESS": "BIG"},
+        {"ENDIANNESS": "BIG", "predictor": 2},
         {"nodata": 255},
-        {"nodata": 0},
     ],
     ids=str,
 )
 def test_other_layouts_are_read_right(tmp_path, profile):
-    path = write_small(tmp_path, **profile)
+    path = write_as(tmp_path, **profile)
     lulc = through_references(tmp_path)
     assert lulc.dtype == np.uint8
     assert np.array_equal(lulc.values[0], with_gdal(path))
@@ -170,9 +189,9 @@ def test_upstream_still_takes_padding_for_pixels(tmp_path, unended):
     """When this fails, virtual-tiff reads such tiles itself, and ``StripLZW`` can go."""
     with (
         zarr.config.set({"codecs.imagecodecs_lzw": "virtual_tiff.imagecodecs.LZWCodec"}),
-        pytest.raises(ValueError, match="reshape"),
+        pytest.raises(virtual.VirtualError, match="found: cannot reshape"),
     ):
-        _ = through_references(tmp_path).values
+        virtual.open_virtual_tile(TILE, 2000, tmp_path)
 
 
 def test_a_strip_that_is_too_short_is_refused(tmp_path):
@@ -186,15 +205,64 @@ def test_a_strip_that_is_too_short_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("profile", "reason"),
-    [({"SPARSE_OK": "TRUE"}, "none of them empty .*zero-length"), ({"blockysize": 7}, "one size.*evenly divisible")],
+    [
+        ({"SPARSE_OK": "TRUE"}, "none of them empty.*zero-length"),
+        ({"SPARSE_OK": "TRUE", "nodata": 255}, "none of them empty.*zero-length"),
+        ({"blockysize": 7}, "one size.*evenly divisible"),
+        ({"nbits": 7}, "8 bits a pixel, found GTiff of 7"),
+        ({"nbits": 7, "compress": "NONE"}, "8 bits a pixel, found GTiff of 7"),
+        ({"compress": "JPEG", "blockysize": 8, "photometric": "minisblack"}, "JPEG compression"),
+        ({"driver": "VRT"}, "a GTiff .*found VRT"),
+        ({"driver": "PNG"}, "a GTiff .*found PNG"),
+    ],
     ids=str,
 )
-def test_sparse_and_uneven_strips_are_refused(tmp_path, profile, reason):
-    pixels = np.full((SIZE, SIZE), 10, np.uint8)
-    pixels[100:200] = 0
-    write_small(tmp_path, pixels=pixels, **profile)
-    with pytest.raises(virtual.VirtualError, match=f"{reason}.*; rewrite the tile"):
+def test_what_references_cannot_express_is_refused_until_rewritten_as_the_message_says(tmp_path, profile, reason):
+    pixels = None
+    if "driver" not in profile:
+        pixels = np.full((SIZE, SIZE), 10, np.uint8)
+        pixels[100:200] = profile.get("nodata", 0)
+        profile = profile | {"pixels": pixels}
+    new = write_as(tmp_path, **profile)
+    expected = with_gdal(new)
+    assert tiles.open_tile(TILE, 2000, tmp_path).shape == (SIZE, SIZE)
+    with pytest.raises(virtual.VirtualError, match=rf"50N_120W \(2000\): expected .*{reason}") as caught:
         virtual.open_virtual_tile(TILE, 2000, tmp_path)
+    old = new.rename(new.with_name("old.tif"))
+    exec(re.search(r"rewrite it with (.*?\))", str(caught.value))[1], {"rasterio": rasterio, "old": old, "new": new})
+    assert np.array_equal(through_references(tmp_path).values[0], expected)
+
+
+def test_pixels_that_the_parser_takes_for_others_are_refused(tmp_path):
+    """It does not look at the tag FillOrder, which says that the bits of each byte run the other way round."""
+    pixels = np.full((SIZE, SIZE), 10, np.uint8)
+    path = write_small(tmp_path, pixels=pixels, compress="NONE", photometric="minisblack", profile="BASELINE")
+    data = bytearray(path.read_bytes())
+    (directory,) = struct.unpack_from("<I", data, 4)
+    (entries,) = struct.unpack_from("<H", data, directory)
+    where = next(at for at in range(directory + 2, directory + 2 + 12 * entries, 12) if data[at] == 284 % 256)
+    struct.pack_into("<HHIHH", data, where, 266, 3, 1, 2, 0)
+    path.write_bytes(data)
+    assert (with_gdal(path) == 0b01010000).all()
+    with pytest.raises(virtual.VirtualError, match="other pixels than GDAL reads at row 0"):
+        virtual.open_virtual_tile(TILE, 2000, tmp_path)
+
+
+def test_a_server_without_range_requests_is_named(tmp_path, whole_files):
+    write_small(tmp_path)
+    assert tiles.open_tile(TILE, 2000, whole_files).shape == (SIZE, SIZE)
+    with pytest.raises(virtual.VirtualError, match="a server that sends parts of a file, found one that sends all"):
+        virtual.open_virtual_tile(TILE, 2000, whole_files)
+
+
+@pytest.fixture
+def whole_files(tmp_path):
+    """Serve a folder without range requests, and return its URL."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 @pytest.mark.parametrize(
@@ -217,9 +285,7 @@ def test_the_libraries_refuse_years_of_different_layout_or_place(tmp_path, profi
 
 def test_the_real_glad_tile_is_refused_until_rewritten_as_the_message_says(glad_tile, tmp_path):
     """Made smaller, it has 520 rows in strips of 15, the last one cut short."""
-    with pytest.raises(
-        virtual.VirtualError, match=r"height of 520 .* gdal_translate -co COMPRESS=LZW -co BLOCKYSIZE=1"
-    ):
+    with pytest.raises(virtual.VirtualError, match=r'height of 520 .* compress="LZW", blockysize=1'):
         virtual.open_virtual_tile("40N_080W", 2000, glad_tile.parent.parent)
     (tmp_path / "2000").mkdir()
     again = tmp_path / "2000" / glad_tile.name
@@ -301,3 +367,88 @@ def test_a_source_replaced_is_noticed(tmp_path, over):
         os.utime(path, (time.time() + 5,) * 2)  # modification times are compared in whole seconds
         with pytest.raises(icechunk.IcechunkError, match="checksum of the object owning the virtual chunk"):
             _ = lulc[0, 10:].values
+
+
+def replace_by_older(path, **profile):
+    """Put another file in a tile's place, and its time a day back, as ``rsync -a`` and ``cp -p`` do."""
+    write_small(path.parent.parent, int(path.parent.name), **profile)
+    os.utime(path, (time.time() - 86_400,) * 2)
+
+
+@pytest.mark.parametrize(("over", "append"), [("file", False), ("http", True)])
+def test_older_files_in_the_place_of_sources_are_noticed_by_the_check_only(tmp_path, over, append):
+    years = (2000, 2005, 2010)
+    paths = [write_small(tmp_path, year, pixels=np.full((SIZE, SIZE), 10, np.uint8)) for year in years]
+    with serve_folder(tmp_path) as server:
+        root = server.url if over == "http" else tmp_path
+        layers = [virtual.open_virtual_tile(TILE, year, root) for year in years]
+        repo = keep(layers[0] if append else virtual.combine(layers), root, icechunk.in_memory_storage())
+        for layer in layers[1:] if append else []:
+            session = repo.writable_session("main")
+            layer.vz.to_icechunk(session.store, append_dim="year")
+            session.commit("One more")
+        virtual.check_sources(repository.read(repo), TILE, root)
+
+        for path, code in zip(paths[1:], (250, 0), strict=True):
+            replace_by_older(path, pixels=np.full((SIZE, SIZE), code, np.uint8))
+        lulc = repository.read(repo)
+        assert [np.unique(layer).tolist() for layer in lulc] == [[10], [250], [0]]  # no error
+        with pytest.raises(virtual.VirtualError, match=r"found others for 2005, 2010, .* bring back the old files"):
+            virtual.check_sources(lulc, TILE, root)
+
+        # the two ways out that the message names
+        session = repo.writable_session("main")
+        again = virtual.combine(virtual.open_virtual_tile(TILE, year, root) for year in years)
+        again.vz.to_icechunk(session.store, mode="w")
+        session.commit("The files that are there now")
+        virtual.check_sources(repository.read(repo), TILE, root)
+        for path in paths[1:]:
+            replace_by_older(path, pixels=np.full((SIZE, SIZE), 10, np.uint8))
+        virtual.check_sources(lulc, TILE, root)
+
+
+def test_the_check_takes_files_elsewhere_and_names_a_year_without_a_file(tmp_path):
+    path = write_small(tmp_path / "a")
+    dataset = virtual.open_virtual_tile(TILE, 2000, tmp_path / "a")
+    lulc = repository.read(keep(dataset, tmp_path / "a", icechunk.in_memory_storage()))
+    (tmp_path / "a").rename(tmp_path / "b")
+    virtual.check_sources(lulc, TILE, tmp_path / "b")
+    with pytest.raises(tiles.TileError, match=r"2000.*expected a file"):
+        virtual.check_sources(lulc, TILE, tmp_path / "a")
+    with pytest.raises(virtual.VirtualError, match="expected a cube with the coordinate source_digest, found"):
+        virtual.check_sources(lulc.drop_vars("source_digest"), TILE, tmp_path / "b")
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("rows", [slice(0, 1), slice(17, 18), slice(399, 400)], ids=str)
+def test_a_change_in_one_row_is_noticed_by_its_length(tmp_path, rows):
+    pixels = with_gdal(write_small(tmp_path))
+    before = virtual.open_virtual_tile(TILE, 2000, tmp_path)
+    pixels[rows] = 10
+    write_small(tmp_path, pixels=pixels)
+    with pytest.raises(virtual.VirtualError, match="found others for 2000"):
+        virtual.check_sources(before, TILE, tmp_path)
+
+
+def test_the_digest_is_what_the_docstring_says(tmp_path):
+    path = write_small(tmp_path)
+    data = path.read_bytes()
+    with rasterio.open(path) as src:
+        places = [
+            [int(src.get_tag_item(f"BLOCK_{what}_0_{row}", "TIFF", bidx=1)) for what in ("OFFSET", "SIZE")]
+            for row in range(SIZE)
+        ]
+    offsets, lengths = zip(*places, strict=True)
+    expected = hashlib.sha256(struct.pack(f"<{1 + 2 * SIZE}Q", len(data), *offsets, *lengths))
+    for k in range(16):
+        start, length = places[int(k * (SIZE - 1) / 15)]
+        expected.update(data[start : start + length])
+    found = virtual.open_virtual_tile(TILE, 2000, tmp_path)["source_digest"]
+    assert found.dtype == np.uint64 and found.item() == int(expected.hexdigest()[:16], 16)
+
+
+def test_no_whole_tile_is_read():
+    with serve_folder(tiles.DATA) as server:
+        virtual.open_virtual_tile(TILE, 2020, server.url)
+        sent = sum(request.sent for request in server.requests)
+    assert sent < os.path.getsize(tiles.tile_path(TILE, 2020, tiles.DATA)) / 5
