@@ -19,27 +19,31 @@ CELL = 100  # pixels along a side of what has one class
 
 
 def cells(name, year):
-    """Return the classes of a tile, shape (400, 400)."""
+    """Return the classes of a tile, shape (400, 400): wide cells of a few classes a row, small ones in the window."""
     lon, lat = tiles.tile_corner(name)
-    rng = np.random.default_rng([lon + 180, lat + 60, year])
     codes = legend.table().index.to_numpy(np.uint8)
-    classes = rng.choice(codes, (400, 400))
-    # most of it stays what it was in 2000
-    stays = rng.random((400, 400)) < 0.8
-    classes[stays] = np.random.default_rng([lon + 180, lat + 60]).choice(codes, (400, 400))[stays]
+
+    def draw(seed):
+        rng = np.random.default_rng([lon + 180, lat + 60, seed])
+        palettes = np.stack([rng.permutation(codes)[:6] for _ in range(400)])
+        return np.repeat(np.take_along_axis(palettes, rng.integers(0, 6, (400, 20)), 1), 20, axis=1), rng
+
+    (classes, _), (later, rng) = draw(0), draw(year)
+    changed = rng.random((400, 400)) < 0.01  # the rest stays what it was
+    classes[changed] = later[changed]
     rows, cols = (slice(s.start // CELL, s.stop // CELL) for s in tiles.pixel_slices(tiles.TEACHING_WINDOW, (-120, 50)))
-    classes[rows, cols].flat[rng.permutation(800)[: len(codes)]] = codes
+    window = classes[rows, cols]
+    window[:] = rng.choice(codes, window.shape)
+    window.flat[rng.permutation(window.size)[: len(codes)]] = codes
     if year >= 2010:
         classes[classes == 250] = 10
-    classes[:10, :10] = 255  # a whole chunk of the world's cube
-    classes[-10:, -10:] = 255
-    classes[rows, cols][:10, :10] = 255  # whole chunks of the window's
-    classes[rows, cols][15:, 35:] = 255
+    classes[:10, :10] = classes[-10:, -10:] = 255  # whole chunks of the world's cube
+    window[:10, :10] = window[15:, 35:] = 255  # and of the window's
     return classes
 
 
 def write_tile(name, year, root):
-    """Write a tile of 40,000 strips of one row; the strips of equal rows are the same bytes."""
+    """Write a tile of 40,000 strips of one row."""
     path = Path(tiles.tile_path(name, year, root))
     path.parent.mkdir(parents=True, exist_ok=True)
     options = {"driver": "GTiff", "count": 1, "dtype": "uint8", "compress": "LZW", "blockysize": 1}
@@ -51,16 +55,17 @@ def write_tile(name, year, root):
         dst.write_colormap(1, legend.palette())
     data = bytearray(path.read_bytes())
     strips = [imagecodecs.lzw_encode(np.repeat(row, CELL).tobytes()) for row in cells(name, year)]
-    offsets = len(data) + np.cumsum([0, *map(len, strips)])[:-1]
+    sizes = np.repeat([*map(len, strips)], CELL)
+    offsets = len(data) + np.cumsum(sizes) - sizes
     (directory,) = struct.unpack_from("<I", data, 4)
     (entries,) = struct.unpack_from("<H", data, directory)
     for entry in range(directory + 2, directory + 2 + 12 * entries, 12):
         tag, kind, count, where = struct.unpack_from("<HHII", data, entry)
         if tag in (273, 279):  # StripOffsets, StripByteCounts
-            values = np.repeat(offsets if tag == 273 else [*map(len, strips)], CELL).astype({3: "<u2", 4: "<u4"}[kind])
+            values = (offsets if tag == 273 else sizes).astype({3: "<u2", 4: "<u4"}[kind])
             data[where : where + values.nbytes] = values.tobytes()
             assert count == len(values)
-    path.write_bytes(data + b"".join(strips))
+    path.write_bytes(data + b"".join(strip * CELL for strip in strips))
     return path
 
 
