@@ -383,7 +383,7 @@ def every(paths):
     return pytest.mark.parametrize("path", paths, ids=lambda path: path.stem)
 
 
-@every(LIVE)
+@every([LIVE[0], pytest.param(LIVE[1], marks=pytest.mark.soak), *LIVE[2:]])
 def test_a_lesson_in_the_browser(page, path):
     page.run_all(600)
     look_at_web_map(page)

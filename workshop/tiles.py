@@ -413,8 +413,8 @@ def select_box(raster: xr.DataArray, box: Box) -> xr.DataArray:
     """
     box = check_box(box)
     spans = {}
-    for name, low, high in (("x", box.west, box.east), ("y", box.south, box.north)):
-        first, step = axis(raster, name)
+    grid = {name: axis(raster, name) for name in ("x", "y")}
+    for (name, (first, step)), low, high in zip(grid.items(), box[:2], box[2:], strict=True):
         edges = sorted((first - step / 2, first + (raster.sizes[name] - 0.5) * step))
         slack = TOLERANCE * abs(step)
         if low < edges[0] - slack or high > edges[1] + slack:
