@@ -70,14 +70,14 @@ def fill(clock: Clock, folder: Path, rows: int, split: bool) -> dict[str, Any]:
 
 
 def add_pixels(clock: Clock, folder: Path) -> None:
-    """Write the teaching window of the sample tile into the full cube."""
+    """Write the teaching window of the sample tile into the full cube, over references to files that are not there."""
     import icechunk
 
     from workshop import tiles, world
 
     repo = icechunk.Repository.open(_storage(folder / "full"))
     with clock:
-        report = world.ingest(repo, [tiles.SAMPLE_TILE], [YEAR], box=tiles.TEACHING_WINDOW)
+        report = world.ingest(repo, [tiles.SAMPLE_TILE], [YEAR], box=tiles.TEACHING_WINDOW, overwrite=True)
     assert report.outcome.tolist() == ["written"], report
 
 

@@ -1,11 +1,15 @@
 """The world's cube: filled in parallel, resumed, and never poisoned; checked against GDAL on the tiles."""
 
+import datetime as dt
+import itertools
 import multiprocessing
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import icechunk
 import numpy as np
+import other_world
 import pytest
 import rasterio
 from conftest import history
@@ -50,6 +54,18 @@ def source(year, box=CORNER, names=world.UTAH_TILES):
             top, west = round((box.north - north) / tiles.RESOLUTION), round((left - box.west) / tiles.RESOLUTION)
             pixels[top : top + window.height, west : west + window.width] = src.read(1, window=window)
     return pixels
+
+
+def marked(repo):
+    """Return the years and names of Utah's tiles of which a chunk was ingested."""
+    found = set()
+    for year, name in itertools.product(repository.read(repo).year.values.tolist(), world.UTAH_TILES):
+        lon, lat = tiles.tile_corner(name)
+        marks = world.ingested(repo).sel(year=year, y=slice(lat, lat - 10), x=slice(lon, lon + 10))
+        assert marks.shape == (40, 40)
+        if marks.any():
+            found.add((year, name))
+    return found
 
 
 def most_frequent(pixels, factor):
@@ -146,10 +162,22 @@ def test_the_history_says_what_is_from_where(corner):
         "Ingest 2015: 40N_110W, 40N_120W, 50N_110W, 50N_120W",
         "Create the cube of the world",
     ]
-    assert world.ingested(corner)[2020, "50N_110W"] == [
-        {"source": "2020/50N_110W.tif", "rows": [159_000, 160_000], "cols": [280_000, 281_000]}
-    ]
-    assert len(world.ingested(corner)) == 8
+    assert next(iter(corner.ancestry(branch="main"))).metadata["tiles"]["50N_110W"] == {
+        "source": "2020/50N_110W.tif",
+        "rows": [159_000, 160_000],
+        "cols": [280_000, 281_000],
+    }
+
+
+def test_the_marks_say_which_chunks_were_ingested(corner):
+    assert marked(corner) == set(itertools.product(YEARS, world.UTAH_TILES))
+    marks = world.ingested(corner)
+    assert marks.dtype == bool and marks.shape == (2, 560, 1440) and marks.rio.crs == "EPSG:4326"
+    for k in (0, 1):
+        assert np.argwhere(marks[k].values).tolist() == [[159, 279], [159, 280], [160, 279], [160, 280]]
+    centers = marks.isel(y=[159, 160], x=[279, 280])
+    np.testing.assert_allclose(centers.y, [40.125, 39.875], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(centers.x, [-110.125, -109.875], rtol=0, atol=1e-9)
 
 
 # Again, and on from where it stopped
@@ -199,7 +227,7 @@ def test_after_an_interrupt_it_goes_on(empty):
     with InterruptedAfterTwo(2) as executor, pytest.raises(KeyboardInterrupt):
         world.ingest(empty, world.UTAH_TILES, YEARS, box=CORNER, executor=executor)
     assert next(iter(empty.ancestry(branch="main"))).message == "Ingest 2015: 50N_110W, 50N_120W"
-    assert set(world.ingested(empty)) == {(2015, "50N_120W"), (2015, "50N_110W")}
+    assert marked(empty) == {(2015, "50N_120W"), (2015, "50N_110W")}
     report = world.ingest(empty, world.UTAH_TILES, YEARS, box=CORNER)
     assert report.outcome.tolist() == ["there already"] * 2 + ["written"] * 6
     for k, year in enumerate(YEARS):
@@ -224,7 +252,7 @@ def test_a_kill_loses_no_year_that_was_committed(bucket, empty, request):
         kills += writer.exitcode is None
         writer.kill()
         writer.join()
-        done = {year for year, _ in world.ingested(empty)}
+        done = {year for year, _ in marked(empty)}
         for k, year in enumerate(YEARS):
             expected = source(year) if year in done else np.full((2000, 2000), 255, np.uint8)
             np.testing.assert_array_equal(repository.read(empty)[k, ROWS, COLS], expected)
@@ -263,7 +291,7 @@ def test_tiles_that_fail_are_named_and_do_not_hold_up_the_others(empty, bad_tile
     found = repository.read(empty)[1, ROWS, COLS].values
     np.testing.assert_array_equal(found[:1000, :1000], source(2020)[:1000, :1000])
     assert (found[1000:] == 255).all() and (found[:, 1000:] == 255).all()
-    assert set(world.ingested(empty)) == {(2020, "50N_120W")}
+    assert marked(empty) == {(2020, "50N_120W")}
     # alone, and from a place where they are whole
     again = world.ingest(empty, ["50N_110W", "40N_120W", "40N_110W"], [2020], box=CORNER)
     assert set(again.outcome) == {"written"}
@@ -346,7 +374,7 @@ def test_metadata_of_others_does_not_stop_the_ingest(empty):
     patch = repository.read(empty)[1, 159_000:159_010, 279_000:279_010].load()
     for number, strange in enumerate((["50N_110W"], {"50N_110W": "by hand"}, {"50N_110W": {"by": "hand"}})):
         datacube.write_region(empty, 2020, patch + np.uint8(number), message="strange", metadata={"tiles": strange})
-    assert set(world.ingested(empty)) == {(2020, "50N_120W")}
+    assert marked(empty) == {(2020, "50N_120W")}
     report = world.ingest(empty, ["50N_120W", "50N_110W"], [2020], box=CORNER)
     assert report.outcome.tolist() == ["there already", "written"]
 
@@ -354,8 +382,9 @@ def test_metadata_of_others_does_not_stop_the_ingest(empty):
 def test_another_cube_is_not_a_world(bucket):
     box = tiles.Box(-112.5, 40.875, -112.25, 41.0)
     repo = datacube.build(bucket.icechunk("small"), years=(2020,), box=box)
-    with pytest.raises(repository.CubeError, match=r"made by world.create, found \(500, 1000\)"):
-        world.ingest(repo, ["50N_120W"], [2020])
+    for other in (repo, icechunk.Repository.create(icechunk.in_memory_storage())):
+        with pytest.raises(repository.CubeError, match=r"made by world.create, found one without overviews/1000/inge"):
+            world.ingest(other, ["50N_120W"], [2020])
 
 
 @pytest.mark.parametrize(("rows", "cols"), [([156_500, 157_500], [270_000, 271_000]), ([156_000, 157_000], [0, 1000])])
@@ -371,7 +400,7 @@ def test_a_world_is_not_made_twice_and_build_completes_what_was_begun(bucket):
     storage = bucket.icechunk("begun")
     icechunk.Repository.create(storage)  # what a writer killed at the very start leaves behind
     repo = world.build(storage, (2020,), CORNER)
-    assert len(world.ingested(repo)) == 4
+    assert marked(repo) == set(itertools.product([2020], world.UTAH_TILES))
     before = history(repo)
     with pytest.raises(FileExistsError):
         world.create(storage, (2020,))
@@ -386,19 +415,198 @@ def test_an_ingest_leaves_gdals_cache_as_it_was(empty):
     assert get_gdal_config("GDAL_CACHEMAX") == before
 
 
+# What was ingested stays, and so does what others changed
+
+CELL = tiles.Box(-112.5, 40.75, -112.25, 41.0)  # one chunk, with the defect
+WIDER = tiles.Box(-112.75, 40.5, -112.0, 41.25)  # 3 x 3 chunks with it in the middle
+
+
+def write_tens(repo, box, year=2020, value=10):
+    """Write one class into a box by other means than an ingest."""
+    part = tiles.select_box(repository.read(repo).sel(year=year), box)
+    datacube.write_region(repo, year, part.copy(data=np.full(part.shape, value, np.uint8)), message="Repair")
+
+
+def pixels(repo, box=WIDER, year=2020):
+    return tiles.select_box(repository.read(repo).sel(year=year), box).values
+
+
+def with_tens(box=WIDER, year=2020, repair=tiles.DEFECT_BOX, value=10):
+    """Return what is in the file, with a repair in it."""
+    expected = source(year, box, ["50N_120W"])
+    rows, cols = tiles.pixel_slices(repair, (box.west, box.north))
+    expected[rows, cols] = value
+    return expected
+
+
+def expire(repo):
+    """Keep the newest snapshot only, as lesson 04 does."""
+    time.sleep(1.1)
+    before = dt.datetime.now(dt.UTC)
+    repo.expire_snapshots(before)
+    repo.garbage_collect(before)
+    assert len(history(repo)) <= 2
+
+
+def test_what_was_ingested_survives_expiry(empty):
+    world.ingest(empty, ["50N_120W"], [2020], box=CELL)
+    write_tens(empty, tiles.DEFECT_BOX)
+    assert world.ingest(empty, ["50N_120W"], [2020], box=CELL).outcome.tolist() == ["there already"]
+    expire(empty)
+    before = history(empty)
+    again = world.ingest(empty, ["50N_120W"], [2020], box=CELL)
+    assert (again.outcome.tolist(), again.pixels.tolist()) == (["there already"], [0])
+    assert history(empty) == before
+    # a larger box brings what is missing, around the repair
+    report = world.ingest(empty, ["50N_120W"], [2020], box=WIDER)
+    assert (report.outcome.tolist(), report.pixels.tolist()) == (["written"], [8_000_000])
+    np.testing.assert_array_equal(pixels(empty), with_tens())
+    for factor in world.OVERVIEWS:  # they show what was ingested
+        found = tiles.select_box(world.read_overview(empty, factor).sel(year=2020), WIDER)
+        np.testing.assert_array_equal(found, most_frequent(source(2020, WIDER, ["50N_120W"]), factor))
+    # of another year nothing is there
+    report = world.ingest(empty, ["50N_120W"], YEARS, box=WIDER)
+    assert report.outcome.tolist() == ["written", "there already"]
+    np.testing.assert_array_equal(pixels(empty, year=2015), source(2015, WIDER, ["50N_120W"]))
+
+
+def test_a_larger_box_writes_the_chunks_that_are_missing_and_no_others(empty):
+    """Two boxes leave gaps of several shapes, in several parts of a tile (whose borders are rows 130,000, 140,000)."""
+    boxes = [tiles.Box(-112.5, 46.75, -112.0, 48.0), tiles.Box(-113.0, 47.25, -112.75, 47.75)]
+    around = tiles.Box(-113.25, 46.5, -111.75, 48.25)
+    for box in boxes:
+        world.ingest(empty, ["50N_120W"], [2020], box=box)
+    repair = tiles.Box(-112.0 - 0.0025, 47.2, -112.0, 47.6)
+    write_tens(empty, repair)
+    before = empty.readonly_session("main").snapshot_id
+    report = world.ingest(empty, ["50N_120W"], [2020], box=around)
+    assert report.pixels.tolist() == [(6 * 7 - 2 * 5 - 1 * 2) * 1_000_000]
+    np.testing.assert_array_equal(pixels(empty, around), with_tens(around, repair=repair))
+    written = empty.diff(from_snapshot_id=before, to_branch="main").updated_chunks["/lulc"]
+    everything = {(1, row, col) for row in range(127, 134) for col in range(267, 273)}
+    there = {(1, row, col) for row in range(128, 133) for col in (270, 271)} | {(1, r, 268) for r in (129, 130)}
+    assert set(map(tuple, written)) == everything - there
+    coarse = tiles.select_box(world.read_overview(empty, 40).sel(year=2020), around)
+    np.testing.assert_array_equal(coarse, most_frequent(source(2020, around, ["50N_120W"]), 40))
+
+
+def test_pixels_that_were_not_ingested_are_not_overwritten_unless_told_to(empty):
+    write_tens(empty, tiles.DEFECT_BOX)
+    before = history(empty)
+    report = world.ingest(empty, ["50N_120W", "50N_110W"], [2020], box=WIDER).set_index("tile").outcome
+    assert report["50N_110W"] == "outside the box"
+    message = report["50N_120W"]
+    assert message.startswith(
+        "CubeError: 50N_120W (2020): expected only pixels that were ingested, found others in the"
+    )
+    assert str(tuple(CELL)) in message and "overwrite=True" in message and history(empty) == before
+    # its advice: a box without that chunk; or all of it
+    beside = tiles.Box(-112.75, 40.5, -112.5, 41.25)
+    assert world.ingest(empty, ["50N_120W"], [2020], box=beside).outcome.tolist() == ["written"]
+    report = world.ingest(empty, ["50N_120W"], [2020], box=WIDER, overwrite=True)
+    assert (report.outcome.tolist(), report.pixels.tolist()) == (["written"], [9_000_000])
+    np.testing.assert_array_equal(pixels(empty), source(2020, WIDER, ["50N_120W"]))
+    assert world.ingest(empty, ["50N_120W"], [2020], box=WIDER).outcome.tolist() == ["there already"]
+
+
+def test_a_foreign_edit_holds_up_its_own_tile_only(empty):
+    write_tens(empty, tiles.Box(-110.002, 40.1, -110.0, 40.2))
+    report = world.ingest(empty, world.UTAH_TILES, YEARS, box=CORNER)
+    assert report.outcome.str.startswith("CubeError").tolist() == [False] * 4 + [True] + [False] * 3
+    assert set(report.outcome[report.outcome.index != 4]) == {"written"}
+    found = repository.read(empty)[1, ROWS, COLS].values
+    expected = source(2020)
+    expected[:1000, :1000] = 255
+    expected[200:600, 992:1000] = 10  # 40.2 N is 400 rows below the chunk's edge at 40.25 N
+    np.testing.assert_array_equal(found[1000:], expected[1000:])
+    np.testing.assert_array_equal(found[:, 1000:], expected[:, 1000:])
+    np.testing.assert_array_equal(found[200:600, :1000], expected[200:600, :1000])
+
+
+def test_overwrite_brings_back_what_is_in_the_file(empty):
+    world.ingest(empty, ["50N_120W"], [2020], box=WIDER)
+    write_tens(empty, tiles.DEFECT_BOX)
+    write_tens(empty, tiles.Box(-112.75, 41.0, -112.7, 41.05), value=254)
+    report = world.ingest(empty, ["50N_120W"], [2020], box=CELL, overwrite=True)  # the repair's chunk only
+    assert (report.outcome.tolist(), report.pixels.tolist()) == (["written"], [1_000_000])
+    edit = tiles.Box(-112.75, 41.0, -112.7, 41.05)
+    np.testing.assert_array_equal(pixels(empty), with_tens(repair=edit, value=254))
+
+
+def test_no_data_in_the_file_counts_as_ingested(empty, tmp_path):
+    """A chunk without an object, into which somebody writes later; and one that an overwrite empties again."""
+    other_world.write_tile("50N_120W", 2020, tmp_path)
+    root, box = str(tmp_path), tiles.Box(-120, 49.75, -119.5, 50)
+    nothing = tiles.Box(-120, 49.75, -119.75, 50)
+
+    def kinds():
+        session = empty.readonly_session("main")
+        return [str(session.chunk_type("/lulc", (1, 120, col))) for col in (240, 241)]
+
+    assert world.ingest(empty, ["50N_120W"], [2020], box=box, root=root).pixels.tolist() == [2_000_000]
+    assert kinds()[0] == "ChunkType.uninitialized" != kinds()[1] and (pixels(empty, nothing) == 255).all()
+    repair = tiles.Box(-119.9, 49.8, -119.85, 49.85)
+    write_tens(empty, repair, value=20)
+    assert world.ingest(empty, ["50N_120W"], [2020], box=box, root=root).outcome[0] == "there already"
+    assert (pixels(empty, repair) == 20).all()
+    world.ingest(empty, ["50N_120W"], [2020], box=box, root=root, overwrite=True)
+    assert kinds()[0] == "ChunkType.uninitialized" != kinds()[1] and (pixels(empty, nothing) == 255).all()
+
+
+def test_only_no_data_written_by_others_is_no_edit(empty):
+    write_tens(empty, CELL, value=255)
+    assert world.ingest(empty, ["50N_120W"], [2020], box=CELL).outcome.tolist() == ["written"]
+    np.testing.assert_array_equal(pixels(empty, CELL), source(2020, CELL, ["50N_120W"]))
+
+
 # Others at the same time, and a cluster
 
 
-def test_somebody_else_writes_meanwhile(empty, monkeypatch):
+def meanwhile(monkeypatch, act):
+    """Let something happen just before the next commit."""
     plain, done = icechunk.Session.commit, []
 
     def commit(session, *args, **kwargs):
         if not done:
             done.append(True)
-            world.ingest(empty, ["40N_110W"], [2020], box=CORNER)
+            act()
         return plain(session, *args, **kwargs)
 
     monkeypatch.setattr(icechunk.Session, "commit", commit)
+
+
+def test_a_repair_meanwhile_stays(empty, monkeypatch):
+    world.ingest(empty, ["50N_120W"], [2020], box=CELL)
+    meanwhile(monkeypatch, lambda: write_tens(empty, tiles.DEFECT_BOX))
+    report = world.ingest(empty, ["50N_120W"], [2020], box=WIDER)
+    assert (report.outcome.tolist(), report.pixels.tolist()) == (["written"], [8_000_000])
+    np.testing.assert_array_equal(pixels(empty), with_tens())
+
+
+def test_an_edit_meanwhile_of_what_is_being_ingested_stays(empty, monkeypatch):
+    meanwhile(monkeypatch, lambda: write_tens(empty, tiles.DEFECT_BOX))
+    report = world.ingest(empty, ["50N_120W"], [2020], box=WIDER)
+    assert report.outcome[0].startswith("CubeError: 50N_120W (2020): expected only pixels that were ingested")
+    assert report.pixels.tolist() == [0]
+    assert (pixels(empty, tiles.DEFECT_BOX) == 10).all() and not world.ingested(empty).any()
+
+
+def test_two_boxes_of_a_tile_at_once_are_both_there(empty, monkeypatch):
+    left, right = tiles.Box(-112.75, 40.5, -112.25, 41.25), tiles.Box(-112.5, 40.5, -112.0, 41.25)
+
+    def other():
+        world.ingest(empty, ["50N_120W"], [2020], box=left)
+        write_tens(empty, tiles.DEFECT_BOX)  # in both boxes, and ingested by the other when it is repaired
+
+    meanwhile(monkeypatch, other)
+    report = world.ingest(empty, ["50N_120W"], [2020], box=right)
+    assert (report.outcome.tolist(), report.pixels.tolist()) == (["written"], [3_000_000])
+    np.testing.assert_array_equal(pixels(empty), with_tens())
+    assert int(world.ingested(empty).sum()) == 9
+
+
+def test_somebody_else_writes_meanwhile(empty, monkeypatch):
+    meanwhile(monkeypatch, lambda: world.ingest(empty, ["40N_110W"], [2020], box=CORNER))
     world.ingest(empty, ["50N_120W", "50N_110W", "40N_120W"], [2020], box=CORNER)
     np.testing.assert_array_equal(repository.read(empty)[1, ROWS, COLS], source(2020))
 

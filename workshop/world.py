@@ -46,7 +46,8 @@ OUTCOMES = ("written", "there already", "outside the box")  # of a tile that did
 SHAPE = (round((NORTH - SOUTH) / RESOLUTION), round(360 / RESOLUTION))  # pixels along y and x: 560,000 x 1,440,000
 CHUNK = 1000  # pixels along y and x; one year deep
 PART = 10 * CHUNK  # rows of a tile that a worker writes at once, so that a few tiles keep many workers busy
-OVERVIEWS = (40, 1000)  # pixels of the cube along y and x in one of an overview; a chunk is 25 x 25, or a single one
+OVERVIEWS = (40, CHUNK)  # pixels of the cube along y and x in one of an overview; a chunk is 25 x 25, or a single one
+MARKS = f"overviews/{CHUNK}/ingested"  # beside the overview whose pixels are chunks, of which it has the shape
 UTAH_TILES = ("50N_120W", "50N_110W", "40N_120W", "40N_110W")
 UTAH = Box(west=-114.06, south=36.99, east=-109.04, north=42.01)
 
@@ -55,8 +56,9 @@ def create(storage: icechunk.Storage, years: tuple[int, ...] = YEARS) -> icechun
     """Create the cube of the whole world, in which nothing is written yet, and commit it on ``main``.
 
     It has the array ``lulc (year, 560000, 1440000)``, uint8, in chunks of 1000 x 1000 pixels, and overviews of it in
-    the groups ``overviews/40`` and ``overviews/1000``. The references of one tile share a manifest, so that a commit
-    rewrites those of its own tiles only.
+    the groups ``overviews/40`` and ``overviews/1000``. The latter also has the array ``ingested``: a mark for each
+    chunk that :func:`ingest` wrote. The references of one tile share a manifest, so that a commit rewrites those of
+    its own tiles only.
 
     Raises
     ------
@@ -99,16 +101,19 @@ def _write_grid(session: icechunk.Session, factor: int, years: tuple[int, ...]) 
     shuffled = {"compressors": [BloscCodec(cname="zstd", shuffle="shuffle", typesize=8)]}
     encoding = {axis: shuffled | {"chunks": (min(TILE_SIZE, grid.sizes[axis]),)} for axis in ("y", "x")}
     to_icechunk(grid, session, group=_group(factor), encoding=encoding)
-    zarr.open_group(session.store, path=_group(factor), mode="r+").create_array(
-        ARRAY,
-        shape=(len(years), *shape),
+    layout = {
+        "shape": (len(years), *shape),
         # no two workers may write to one chunk: of an overview, it is what one of them brings
-        chunks=(1, CHUNK, CHUNK) if factor == 1 else (1, PART // factor, TILE_SIZE // factor),
-        dtype="uint8",
-        fill_value=legend.NODATA,  # 0 is a class
-        dimension_names=("year", "y", "x"),
-        attributes={"long_name": "land cover class", "grid_mapping": "spatial_ref"},
-    )
+        "chunks": (1, CHUNK, CHUNK) if factor == 1 else (1, PART // factor, TILE_SIZE // factor),
+        "dimension_names": ("year", "y", "x"),
+    }
+    group = zarr.open_group(session.store, path=_group(factor), mode="r+")
+    attributes = {"long_name": "land cover class", "grid_mapping": "spatial_ref"}
+    # 0 is a class
+    group.create_array(ARRAY, **layout, dtype="uint8", fill_value=legend.NODATA, attributes=attributes)
+    if factor == CHUNK:
+        attributes = {"long_name": "chunk of the cube was ingested", "grid_mapping": "spatial_ref"}
+        group.create_array("ingested", **layout, dtype="bool", fill_value=False, attributes=attributes)
 
 
 def _group(factor: int) -> str:
@@ -122,6 +127,15 @@ def read_overview(repo: icechunk.Repository, factor: int) -> xr.DataArray:
     show what :func:`ingest` wrote: edits by :func:`workshop.datacube.write_region` do not reach them.
     """
     return repository.read(repo, _group(factor))
+
+
+def ingested(repo: icechunk.Repository) -> xr.DataArray:
+    """Open the marks of the chunks that :func:`ingest` wrote lazily: ``(year, 560, 1440)``, bool.
+
+    They are a part of the cube, so expiring the history keeps them, and going back to a snapshot takes them along.
+    """
+    store = repo.readonly_session("main").store
+    return xr.open_zarr(store, group=_group(CHUNK), consolidated=False, decode_coords="all", chunks=None)["ingested"]
 
 
 def build(storage: icechunk.Storage, years: tuple[int, ...] = YEARS, box: Box = UTAH) -> icechunk.Repository:
@@ -149,16 +163,17 @@ def ingest(
     *,
     box: Box | None = None,
     root: str | None = None,
+    overwrite: bool = False,
     executor: Executor | None = None,
     progress: tqdm | None = None,
 ) -> pd.DataFrame:
     """Write tiles into the cube, many at a time, and commit each year once.
 
-    A tile (or the part of it in the box) that the history holds as a whole is left alone, so the same call goes on
-    where an earlier one was interrupted. One that it holds in part is written again from its file, over whatever was
-    changed there since; so is a tile whose pixels another commit changes while it is being ingested. A tile that fails
-    does not hold up the others: nothing of it is committed, and the same call tries it again. After an interrupt
-    (Ctrl-C) the tiles that are whole are committed; after a kill, those of the years before.
+    Chunks that were ingested are left alone, with what was changed there since, so the same call goes on where an
+    earlier one was interrupted, and a larger box brings only what is missing. A tile that fails does not hold up the
+    others: nothing of it is committed, and the same call tries it again. So does a tile with pixels in a chunk that was
+    never ingested: they were written by other means. After an interrupt (Ctrl-C) the tiles that are whole are
+    committed; after a kill, those of the years before.
 
     Parameters
     ----------
@@ -170,6 +185,8 @@ def ingest(
         In degrees: of each tile, only the chunks that the box touches.
     root : str, optional
         Folder or http(s) URL of the tiles; see :func:`workshop.tiles.tiles_root`.
+    overwrite : bool
+        Write all that is asked for, over what was ingested and over all changes.
     executor : concurrent.futures.Executor, optional
         What does the work: a thread per core, at most four; or a Dask cluster's ``client.get_executor()``.
     progress : tqdm, optional
@@ -195,32 +212,21 @@ def ingest(
         box = check_box(box)
         if not (-180 <= box.west < box.east <= 180 and SOUTH <= box.south < box.north <= NORTH):
             raise TileError(f"{box}: expected (west, south, east, north) in degrees, 180 W to 180 E and 60 S to 80 N")
-    cube = repository.read(repo)
-    if cube.shape[1:] != SHAPE:
-        raise CubeError(
-            f"ingest: expected a cube of {SHAPE} pixels (y, x), made by world.create, found {cube.shape[1:]}"
-        )
-    if set(years) - set(cube.year.values):
-        raise CubeError(f"ingest: expected years of the cube, {cube.year.values.tolist()}, found {years}")
+    store = repo.readonly_session("main").store
+    there = repository.years(store)
+    if not there or MARKS not in zarr.open_group(store, mode="r"):
+        raise CubeError(f"ingest: expected a cube made by world.create, found one without {MARKS}; create a new one")
+    if set(years) - set(there):
+        raise CubeError(f"ingest: expected years of the cube, {there}, found {years}")
     # each thread decodes a band of its own: more of them would take more memory than a laptop has to spare
     own = None if executor else ThreadPoolExecutor(min(4, CPU_COUNT))
     try:
-        rows = [row for year in years for row in _ingest_year(repo, names, year, box, root, executor or own, progress)]
+        how = box, root, overwrite, executor or own, progress
+        rows = [row for year in years for row in _ingest_year(repo, names, year, *how)]
     finally:
         if own:
             own.shutdown(cancel_futures=True)
     return pd.DataFrame(rows, columns=["year", "tile", "pixels", "outcome"])
-
-
-def ingested(repo: icechunk.Repository) -> dict[tuple[int, str], list[dict[str, Any]]]:
-    """Return the source, rows and columns that the history, as far as it is not expired, has of each year and tile."""
-    found: dict[tuple[int, str], list[dict[str, Any]]] = {}
-    for snapshot in repo.ancestry(branch="main"):
-        tiles = snapshot.metadata.get("tiles")
-        for name, record in tiles.items() if isinstance(tiles, dict) else ():
-            if isinstance(record, dict) and {"rows", "cols"} <= set(record):  # else somebody else's "tiles"
-                found.setdefault((snapshot.metadata.get("year"), name), []).append(record)
-    return found
 
 
 def _ingest_year(
@@ -229,6 +235,7 @@ def _ingest_year(
     year: int,
     box: Box | None,
     root: str | None,
+    overwrite: bool,
     executor: Executor,
     progress: tqdm | None,
 ) -> list[dict[str, Any]]:
@@ -244,30 +251,32 @@ def _ingest_year(
         nonlocal interrupted
         if interrupted:  # and another commit landed first: what was asked for is to stop
             return None
-        done = ingested(repo)
-        regions: dict[str, tuple[list[int], list[int]]] = {}
+        marks = zarr.open_array(session.store, path=MARKS, mode="r")
+        index = repository.years(session.store).index(year)
+        regions: dict[str, tuple[list[int], list[int], int]] = {}
         parts: dict[str, list[Future]] = {}
         for name in names:
             rows, cols = _region(name, box)
             if not (rows[0] < rows[1] and cols[0] < cols[1]):
                 note(name, "outside the box")
-            elif any(_covers(record, rows, cols) for record in done.get((year, name), [])):
+            elif not (missing := (overwrite | ~marks[_cells(index, rows, cols, CHUNK)]).sum()):
                 note(name, "there already")
             else:
-                regions[name] = rows, cols
+                regions[name] = rows, cols, int(missing)
                 tops = range(rows[0] // PART * PART, rows[1], PART)
                 bands = [[max(top, rows[0]), min(top + PART, rows[1])] for top in tops]
-                parts[name] = [executor.submit(_attempt, session.fork(), name, year, b, cols, root) for b in bands]
+                where = [(session.fork(), name, year, band, cols, root, overwrite) for band in bands]
+                parts[name] = [executor.submit(_attempt, *arguments) for arguments in where]
         records: dict[str, dict[str, Any]] = {}
         try:
-            for name, (rows, cols) in regions.items():
+            for name, (rows, cols, missing) in regions.items():
                 forks, errors = zip(*(future.result() for future in parts[name]), strict=True)
                 if any(errors):
                     note(name, next(filter(None, errors)))
                     continue
                 session.merge(*forks)
                 records[name] = {"source": tile_source(name, year, root), "rows": rows, "cols": cols}
-                note(name, "written", (rows[1] - rows[0]) * (cols[1] - cols[0]))
+                note(name, "written", missing * CHUNK**2)
         except KeyboardInterrupt:
             interrupted = True
             for future in chain(*parts.values()):
@@ -297,10 +306,9 @@ def _region(name: str, box: Box | None) -> tuple[list[int], list[int]]:
     return rows, cols
 
 
-def _covers(record: dict[str, Any], rows: list[int], cols: list[int]) -> bool:
-    return all(
-        has[0] <= wanted[0] and wanted[1] <= has[1] for has, wanted in ((record["rows"], rows), (record["cols"], cols))
-    )
+def _cells(index: int, rows: list[int], cols: list[int], factor: int) -> tuple[int, slice, slice]:
+    """Return where a part of the cube is in an array that has one cell for factor x factor pixels."""
+    return index, slice(rows[0] // factor, rows[1] // factor), slice(cols[0] // factor, cols[1] // factor)
 
 
 def _attempt(session: icechunk.Session, *args: Any) -> tuple[icechunk.Session | None, str]:
@@ -312,9 +320,17 @@ def _attempt(session: icechunk.Session, *args: Any) -> tuple[icechunk.Session | 
 
 
 def write_tile(
-    session: icechunk.Session, name: str, year: int, rows: list[int], cols: list[int], root: str | None = None
+    session: icechunk.Session,
+    name: str,
+    year: int,
+    rows: list[int],
+    cols: list[int],
+    root: str | None = None,
+    overwrite: bool = False,
 ) -> icechunk.Session:
     """Write one tile, or a part of it, into a fork of a session, a row of chunks at a time; return the fork.
+
+    Chunks that were ingested before are left alone.
 
     Parameters
     ----------
@@ -323,14 +339,17 @@ def write_tile(
     rows, cols : [int, int]
         First and last (exclusive) row and column of the cube; borders of chunks, and inside the tile. Two sessions
         that are to be merged must not write rows of the same tile between the same multiples of 10,000: they would
-        overwrite each other's overviews.
+        overwrite each other's overviews and marks.
+    overwrite : bool
+        Write all chunks, whatever is there.
 
     Raises
     ------
     workshop.tiles.TileError
         When the tile is missing, damaged, or not what its name promises.
     CubeError
-        When rows or columns are not borders of chunks inside the tile, or a value is not in the legend.
+        When rows or columns are not borders of chunks inside the tile, a value is not in the legend, or a chunk that
+        was never ingested has pixels.
     """
     label = f"{name} ({year})"
     (tile_top, _), (tile_left, _) = region = _region(name, None)
@@ -339,18 +358,31 @@ def write_tile(
             raise CubeError(f"{label}: expected rows and columns as multiples of {CHUNK} inside {region}, found {part}")
     path = tile_path(name, year, root)
     check_tile(path, name, year)  # its bounds are those that the name promises, so the name says where it goes
-    array, *overviews = (
-        zarr.open_array(session.store, path=f"{_group(factor)}/{ARRAY}".strip("/"), mode="r+")
-        for factor in (1, *OVERVIEWS)
-    )
+    paths = (ARRAY, *(f"{_group(factor)}/{ARRAY}" for factor in OVERVIEWS), MARKS)
+    array, *overviews, marks = (zarr.open_array(session.store, path=path, mode="r+") for path in paths)
     dense = array.with_config({"write_empty_chunks": True})
-    coarse = [np.empty(((rows[1] - rows[0]) // f, (cols[1] - cols[0]) // f), np.uint8) for f in OVERVIEWS]
     known = legend.group_index() != 255
     index = repository.years(session.store).index(year)
+    here = _cells(index, rows, cols, CHUNK)
+    missing = overwrite | ~marks[here]
+    for row, col in () if overwrite else np.argwhere(missing) + [part.start for part in here[1:]]:
+        chunk = (index, int(row), int(col))
+        # most have no object, and need not be read
+        if session.chunk_type(f"/{ARRAY}", chunk) == icechunk.ChunkType.uninitialized:
+            continue
+        if (array.blocks[chunk] != legend.NODATA).any():
+            side = CHUNK * RESOLUTION
+            box = Box(-180 + col * side, NORTH - (row + 1) * side, -180 + (col + 1) * side, NORTH - row * side)
+            raise CubeError(
+                f"{label}: expected only pixels that were ingested, found others in the chunk {tuple(map(float, box))} "
+                "(west, south, east, north); choose a box that leaves it out, or replace it with overwrite=True"
+            )
+    coarse = [overview[_cells(index, rows, cols, f)] for f, overview in zip(OVERVIEWS, overviews, strict=True)]
     with rasterio.open(path) as src:
         if src.shape != (TILE_SIZE, TILE_SIZE):
             raise TileError(f"{label}: expected {TILE_SIZE} x {TILE_SIZE} pixels, found {src.height} x {src.width}")
-        for top in range(rows[0], rows[1], CHUNK):
+        for row in np.flatnonzero(missing.any(axis=1)):
+            top = rows[0] + int(row) * CHUNK
             first = top - tile_top
             require_strips(src, label, (first, first + CHUNK))
             band = src.read(1, window=Window(cols[0] - tile_left, first, cols[1] - cols[0], CHUNK))
@@ -359,11 +391,16 @@ def write_tile(
             if not known[codes].all():
                 raise CubeError(f"{label}: expected values of the legend, found {codes[~known[codes]].tolist()}")
             # without no data, no chunk can be empty: Zarr need not compare each one with the fill value
-            (array if counts[legend.NODATA] else dense)[index, top : top + CHUNK, cols[0] : cols[1]] = band
-            for factor, overview, mode in zip(OVERVIEWS, coarse, modes, strict=True):
-                overview[(top - rows[0]) // factor :][: CHUNK // factor] = mode
-    for factor, overview, pixels in zip(OVERVIEWS, overviews, coarse, strict=True):
-        overview[index, rows[0] // factor : rows[1] // factor, cols[0] // factor : cols[1] // factor] = pixels
+            target = array if counts[legend.NODATA] else dense
+            edges = np.flatnonzero(np.diff(missing[row], prepend=False, append=False)) * CHUNK
+            for left, right in edges.reshape(-1, 2).tolist():  # columns of the band, from one gap to the next
+                target[index, top : top + CHUNK, cols[0] + left : cols[0] + right] = band[:, left:right]
+                for f, overview, mode in zip(OVERVIEWS, coarse, modes, strict=True):
+                    part = slice(left // f, right // f)
+                    overview[(top - rows[0]) // f :, part][: CHUNK // f] = mode[:, part]
+    for f, overview, pixels in zip(OVERVIEWS, overviews, coarse, strict=True):
+        overview[_cells(index, rows, cols, f)] = pixels
+    marks[here] = True
     return session
 
 
