@@ -8,12 +8,23 @@ import tempfile
 from types import SimpleNamespace
 from unittest.mock import Mock
 
+import boto3
 import pytest
 
-from workshop import doctor, servers, tiles
+from workshop import doctor, servers, stores, tiles
 
 CHECKS = doctor.CHECKS
-FACTS = ("Python", "packages", "disk", "memory", "ports", "S3 API on this machine", "sample tiles", "web maps")
+FACTS = (
+    "Python",
+    "packages",
+    "disk",
+    "memory",
+    "ports",
+    "S3 API on this machine",
+    "bucket",
+    "sample tiles",
+    "web maps",
+)
 
 
 def test_this_machine_is_ready():
@@ -86,3 +97,17 @@ def test_what_is_reachable_is_said(says, monkeypatch, name):
     for there, text in ((True, "reachable"), (False, "not reachable; no lesson needs ")):
         monkeypatch.setattr(servers, "answers", lambda _, there=there: there)
         assert says(name).startswith(f"note  {name}: {text}")
+
+
+def test_a_bucket_of_ones_own(says, monkeypatch, no_settings):
+    assert says("bucket") == "PASS  bucket: the one on this machine, since GLAD_BUCKET is not set"
+    with servers.serve_s3() as server:
+        for name, value in {"ENDPOINT_URL": server.url, "ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b"}.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        monkeypatch.setenv("AWS_REGION", "us-east-1")
+        monkeypatch.setenv("GLAD_BUCKET", "s3://mine")
+        assert says("bucket").startswith("FAIL  bucket: s3://mine: the bucket cannot be used (")
+        boto3.client("s3").create_bucket(Bucket="mine")
+        assert says("bucket") == "PASS  bucket: s3://mine keeps objects, and commits are safe there"
+        monkeypatch.setattr(stores, "_UNSAFE", {(server.url, "mine", ""): "ignores If-Match"})
+        assert re.match("FAIL  bucket: s3://mine: .* the service ignores If-Match.*unset GLAD_BUCKET", says("bucket"))

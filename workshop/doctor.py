@@ -4,6 +4,7 @@ Nothing here needs a network: what lies outside is looked for, and reported as n
 """
 
 import json
+import os
 import platform
 import shutil
 import socket
@@ -92,6 +93,16 @@ def _s3() -> str:
     return "starts, keeps an object, stops"
 
 
+def _bucket() -> str:
+    from workshop import stores
+
+    if not os.environ.get(stores.BUCKET_SETTING):
+        return f"the one on this machine, since {stores.BUCKET_SETTING} is not set"
+    bucket = stores.open_bucket()
+    bucket.icechunk("doctor")
+    return f"s3://{bucket.name} keeps objects, and commits are safe there"
+
+
 def _tiles() -> str:
     from workshop import tiles
 
@@ -135,6 +146,7 @@ CHECKS: dict[str, Callable[[], str]] = {  # what they return is what they found
     "memory": _memory,
     "ports": _ports,
     "S3 API on this machine": _s3,
+    "bucket": _bucket,
     "sample tiles": _tiles,
     "web maps": _maps,
     "GLAD's real tiles": _glad,

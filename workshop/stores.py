@@ -33,7 +33,7 @@ icechunk.set_logs_filter("error")
 
 
 class StoreError(Exception):
-    """A bucket cannot be used as set up."""
+    """A bucket cannot be used as set up, or not for this."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Bucket:
     region: str
     endpoint_url: str | None
     credentials: dict[str, str] = field(repr=False)  # as Icechunk and obstore call them
+    unsafe: str = ""  # how it treats conditional writes, where it does not honor them
 
     def _key(self, path: str) -> str:
         return f"{self.prefix}/{path}".rstrip("/")
@@ -88,7 +89,20 @@ class Bucket:
         return containers(url, icechunk.s3_store(**self._for_icechunk()), icechunk.s3_credentials(**self.credentials))
 
     def icechunk(self, path: str) -> icechunk.Storage:
-        """Return Icechunk storage rooted at ``path``."""
+        """Return Icechunk storage rooted at ``path``.
+
+        Raises
+        ------
+        StoreError
+            When commits could get lost in this bucket.
+        """
+        if self.unsafe:
+            raise StoreError(
+                f"s3://{self.name}: expected conditional writes, found that the service {self.unsafe}. Icechunk's "
+                "commits rely on them: without them, commits fail, or of two at the same time one gets lost without "
+                "an error. Use a service that has them (such as AWS S3, Cloudflare R2 or MinIO), or unset "
+                f"{BUCKET_SETTING} to work with the bucket on this machine. Plain Zarr works in this bucket, too"
+            )
         return icechunk.s3_storage(bucket=self.name, prefix=self._key(path), **self._for_icechunk(), **self.credentials)
 
 
@@ -102,12 +116,37 @@ def _local_bucket(server: LoopbackServer, prefix: str) -> Bucket:
     return bucket
 
 
+_UNSAFE: dict[tuple[str, str, str], str] = {}  # what each bucket was found to do, so that it is asked once
+
+
+def _try_conditional_writes(client: Any, bucket: str, key: str) -> str:
+    """Return how a bucket treats writes whose condition does not hold, or nothing where it refuses them, as it must."""
+    there = {"Bucket": bucket, "Key": key, "Body": b"deleted at once"}
+    client.put_object(**there)
+    faults = []
+    try:
+        for name, condition in (("If-None-Match", "*"), ("If-Match", f'"{0:032}"')):
+            try:
+                client.put_object(**there, **{name.replace("-", ""): condition})
+                faults.append(f"ignores {name}")
+            except ClientError as error:
+                status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+                if status in (429, 500, 502, 503, 504):  # it says nothing about the condition
+                    raise
+                if status not in (409, 412):
+                    faults.append(f"answers {name} with {status} {error.response['Error']['Code']} instead of 412")
+    finally:
+        client.delete_object(Bucket=bucket, Key=key)
+    return " and ".join(faults)
+
+
 def open_bucket() -> Bucket:
     """Open a bucket to work in: that of the setting ``GLAD_BUCKET``, else one on this machine.
 
     The setting is ``s3://name`` or ``s3://name/prefix``; credentials, region and endpoint then come from the usual AWS
     variables or files (``AWS_ACCESS_KEY_ID``, ``AWS_PROFILE``, ``AWS_REGION``, ``AWS_ENDPOINT_URL``, ...). Credentials
-    are read once: where they expire after some hours, open the bucket again.
+    are read once: where they expire after some hours, open the bucket again. The first opening writes a small object
+    there and deletes it, to see whether commits would be safe (:meth:`Bucket.icechunk`).
 
     The local bucket lives in memory, behind an S3 API on 127.0.0.1 that starts with the first call and stops with the
     kernel.
@@ -115,7 +154,7 @@ def open_bucket() -> Bucket:
     Raises
     ------
     StoreError
-        When the setting is malformed, no credentials are found, or the bucket does not let us in.
+        When the setting is malformed, no credentials are found, or the bucket does not let us in or write.
     """
     url = os.environ.get(BUCKET_SETTING)
     learner = f"learner-{uuid.uuid4().hex[:8]}"
@@ -135,21 +174,37 @@ def open_bucket() -> Bucket:
             )
         frozen = keys.get_frozen_credentials()
         # boto3 knows every place where endpoint and region may be set; the other libraries are told
-        check = session.client("s3", config=Config(connect_timeout=5, read_timeout=10, retries={"max_attempts": 1}))
+        check = session.client(
+            "s3",
+            config=Config(
+                connect_timeout=5,
+                read_timeout=10,
+                retries={"max_attempts": 1},
+                request_checksum_calculation="when_required",  # which not all services know
+            ),
+        )
         answer = check.head_bucket(Bucket=match[1])
+        folder = "/".join(filter(None, (match[2] or "").split("/")))
+        asked = check.meta.endpoint_url, match[1], folder
+        if asked not in _UNSAFE:
+            _UNSAFE[asked] = _try_conditional_writes(check, match[1], f"{folder}/{learner}/try".lstrip("/"))
     except (ClientError, BotoCoreError, ValueError) as error:
+        advice = "check its name, region and your rights"
+        if getattr(error, "operation_name", "") in ("PutObject", "DeleteObject"):
+            advice = "the lessons list, read, write and delete objects there, so ask its owner for these rights"
         raise StoreError(
-            f"{url}: the bucket cannot be used ({error}); check its name, region and your rights, "
+            f"{url}: the bucket cannot be used ({error}); {advice}, "
             f"or unset {BUCKET_SETTING} to work with the bucket on this machine"
         ) from error
     endpoint = check.meta.endpoint_url
     found = {"access_key_id": frozen.access_key, "secret_access_key": frozen.secret_key, "session_token": frozen.token}
     return Bucket(
         name=match[1],
-        prefix="/".join(filter(None, [*(match[2] or "").split("/"), learner])),
+        prefix=f"{folder}/{learner}".lstrip("/"),
         region=answer.get("BucketRegion") or check.meta.region_name or LOCAL_REGION,
         endpoint_url=None if "amazonaws.com" in endpoint else endpoint,
         credentials={name: value for name, value in found.items() if value},
+        unsafe=_UNSAFE[asked],
     )
 
 
