@@ -117,7 +117,7 @@ def write_region(
         before = now
         piece = piece.drop_vars(set(piece.coords) - {"y", "x"}).expand_dims(year=[year])
         to_icechunk(piece.to_dataset(name=ARRAY), session, region="auto")
-        return message, (metadata or {}) | _describe(year, piece)
+        return message, (metadata or {}) | _describe(year, patch)
 
     return repository.commit(repo, write)
 
@@ -153,11 +153,5 @@ def _on_grid_of(cube: xr.DataArray, layer: xr.DataArray) -> xr.DataArray:
                 f"of {step:.6g}, found {float(layer[axis][there < 0][0]):.6f}; cut the layer to the cube, or align it "
                 "with nearest-neighbor resampling"
             )
-        # in the cube's order, which a patch may have the other way round
-        order = np.argsort(there)
-        if (np.diff(there[order]) != 1).any():
-            raise CubeError(
-                f"expected each pixel of the cube between its first and last along {axis}, found some of them"
-            )
-        layer = layer.isel({axis: order}).assign_coords({axis: centers[there[order]]})
+        layer = layer.assign_coords({axis: centers[there]})
     return layer
