@@ -421,8 +421,8 @@ CELL = tiles.Box(-112.5, 40.75, -112.25, 41.0)  # one chunk, with the defect
 WIDER = tiles.Box(-112.75, 40.5, -112.0, 41.25)  # 3 x 3 chunks with it in the middle
 
 
-def write_tens(repo, box, year=2020, value=10):
-    """Write one class into a box by other means than an ingest."""
+def write_over(repo, box, year=2020, value=10):
+    """Write one class into a box, by other means than an ingest."""
     part = tiles.select_box(repository.read(repo).sel(year=year), box)
     datacube.write_region(repo, year, part.copy(data=np.full(part.shape, value, np.uint8)), message="Repair")
 
@@ -431,7 +431,7 @@ def pixels(repo, box=WIDER, year=2020):
     return tiles.select_box(repository.read(repo).sel(year=year), box).values
 
 
-def with_tens(box=WIDER, year=2020, repair=tiles.DEFECT_BOX, value=10):
+def with_repair(box=WIDER, year=2020, repair=tiles.DEFECT_BOX, value=10):
     """Return what is in the file, with a repair in it."""
     expected = source(year, box, ["50N_120W"])
     rows, cols = tiles.pixel_slices(repair, (box.west, box.north))
@@ -450,7 +450,7 @@ def expire(repo):
 
 def test_what_was_ingested_survives_expiry(empty):
     world.ingest(empty, ["50N_120W"], [2020], box=CELL)
-    write_tens(empty, tiles.DEFECT_BOX)
+    write_over(empty, tiles.DEFECT_BOX)
     assert world.ingest(empty, ["50N_120W"], [2020], box=CELL).outcome.tolist() == ["there already"]
     expire(empty)
     before = history(empty)
@@ -460,7 +460,7 @@ def test_what_was_ingested_survives_expiry(empty):
     # a larger box brings what is missing, around the repair
     report = world.ingest(empty, ["50N_120W"], [2020], box=WIDER)
     assert (report.outcome.tolist(), report.pixels.tolist()) == (["written"], [8_000_000])
-    np.testing.assert_array_equal(pixels(empty), with_tens())
+    np.testing.assert_array_equal(pixels(empty), with_repair())
     for factor in world.OVERVIEWS:  # they show what was ingested
         found = tiles.select_box(world.read_overview(empty, factor).sel(year=2020), WIDER)
         np.testing.assert_array_equal(found, most_frequent(source(2020, WIDER, ["50N_120W"]), factor))
@@ -477,11 +477,11 @@ def test_a_larger_box_writes_the_chunks_that_are_missing_and_no_others(empty):
     for box in boxes:
         world.ingest(empty, ["50N_120W"], [2020], box=box)
     repair = tiles.Box(-112.0 - 0.0025, 47.2, -112.0, 47.6)
-    write_tens(empty, repair)
+    write_over(empty, repair)
     before = empty.readonly_session("main").snapshot_id
     report = world.ingest(empty, ["50N_120W"], [2020], box=around)
     assert report.pixels.tolist() == [(6 * 7 - 2 * 5 - 1 * 2) * 1_000_000]
-    np.testing.assert_array_equal(pixels(empty, around), with_tens(around, repair=repair))
+    np.testing.assert_array_equal(pixels(empty, around), with_repair(around, repair=repair))
     written = empty.diff(from_snapshot_id=before, to_branch="main").updated_chunks["/lulc"]
     everything = {(1, row, col) for row in range(127, 134) for col in range(267, 273)}
     there = {(1, row, col) for row in range(128, 133) for col in (270, 271)} | {(1, r, 268) for r in (129, 130)}
@@ -491,7 +491,7 @@ def test_a_larger_box_writes_the_chunks_that_are_missing_and_no_others(empty):
 
 
 def test_pixels_that_were_not_ingested_are_not_overwritten_unless_told_to(empty):
-    write_tens(empty, tiles.DEFECT_BOX)
+    write_over(empty, tiles.DEFECT_BOX)
     before = history(empty)
     report = world.ingest(empty, ["50N_120W", "50N_110W"], [2020], box=WIDER).set_index("tile").outcome
     assert report["50N_110W"] == "outside the box"
@@ -510,7 +510,7 @@ def test_pixels_that_were_not_ingested_are_not_overwritten_unless_told_to(empty)
 
 
 def test_a_foreign_edit_holds_up_its_own_tile_only(empty):
-    write_tens(empty, tiles.Box(-110.002, 40.1, -110.0, 40.2))
+    write_over(empty, tiles.Box(-110.002, 40.1, -110.0, 40.2))
     report = world.ingest(empty, world.UTAH_TILES, YEARS, box=CORNER)
     assert report.outcome.str.startswith("CubeError").tolist() == [False] * 4 + [True] + [False] * 3
     assert set(report.outcome[report.outcome.index != 4]) == {"written"}
@@ -525,12 +525,12 @@ def test_a_foreign_edit_holds_up_its_own_tile_only(empty):
 
 def test_overwrite_brings_back_what_is_in_the_file(empty):
     world.ingest(empty, ["50N_120W"], [2020], box=WIDER)
-    write_tens(empty, tiles.DEFECT_BOX)
-    write_tens(empty, tiles.Box(-112.75, 41.0, -112.7, 41.05), value=254)
+    write_over(empty, tiles.DEFECT_BOX)
+    write_over(empty, tiles.Box(-112.75, 41.0, -112.7, 41.05), value=254)
     report = world.ingest(empty, ["50N_120W"], [2020], box=CELL, overwrite=True)  # the repair's chunk only
     assert (report.outcome.tolist(), report.pixels.tolist()) == (["written"], [1_000_000])
     edit = tiles.Box(-112.75, 41.0, -112.7, 41.05)
-    np.testing.assert_array_equal(pixels(empty), with_tens(repair=edit, value=254))
+    np.testing.assert_array_equal(pixels(empty), with_repair(repair=edit, value=254))
 
 
 def test_no_data_in_the_file_counts_as_ingested(empty, tmp_path):
@@ -546,7 +546,7 @@ def test_no_data_in_the_file_counts_as_ingested(empty, tmp_path):
     assert world.ingest(empty, ["50N_120W"], [2020], box=box, root=root).pixels.tolist() == [2_000_000]
     assert kinds()[0] == "ChunkType.uninitialized" != kinds()[1] and (pixels(empty, nothing) == 255).all()
     repair = tiles.Box(-119.9, 49.8, -119.85, 49.85)
-    write_tens(empty, repair, value=20)
+    write_over(empty, repair, value=20)
     assert world.ingest(empty, ["50N_120W"], [2020], box=box, root=root).outcome[0] == "there already"
     assert (pixels(empty, repair) == 20).all()
     world.ingest(empty, ["50N_120W"], [2020], box=box, root=root, overwrite=True)
@@ -554,7 +554,7 @@ def test_no_data_in_the_file_counts_as_ingested(empty, tmp_path):
 
 
 def test_only_no_data_written_by_others_is_no_edit(empty):
-    write_tens(empty, CELL, value=255)
+    write_over(empty, CELL, value=255)
     assert world.ingest(empty, ["50N_120W"], [2020], box=CELL).outcome.tolist() == ["written"]
     np.testing.assert_array_equal(pixels(empty, CELL), source(2020, CELL, ["50N_120W"]))
 
@@ -577,14 +577,14 @@ def meanwhile(monkeypatch, act):
 
 def test_a_repair_meanwhile_stays(empty, monkeypatch):
     world.ingest(empty, ["50N_120W"], [2020], box=CELL)
-    meanwhile(monkeypatch, lambda: write_tens(empty, tiles.DEFECT_BOX))
+    meanwhile(monkeypatch, lambda: write_over(empty, tiles.DEFECT_BOX))
     report = world.ingest(empty, ["50N_120W"], [2020], box=WIDER)
     assert (report.outcome.tolist(), report.pixels.tolist()) == (["written"], [8_000_000])
-    np.testing.assert_array_equal(pixels(empty), with_tens())
+    np.testing.assert_array_equal(pixels(empty), with_repair())
 
 
 def test_an_edit_meanwhile_of_what_is_being_ingested_stays(empty, monkeypatch):
-    meanwhile(monkeypatch, lambda: write_tens(empty, tiles.DEFECT_BOX))
+    meanwhile(monkeypatch, lambda: write_over(empty, tiles.DEFECT_BOX))
     report = world.ingest(empty, ["50N_120W"], [2020], box=WIDER)
     assert report.outcome[0].startswith("CubeError: 50N_120W (2020): expected only pixels that were ingested")
     assert report.pixels.tolist() == [0]
@@ -596,12 +596,12 @@ def test_two_boxes_of_a_tile_at_once_are_both_there(empty, monkeypatch):
 
     def other():
         world.ingest(empty, ["50N_120W"], [2020], box=left)
-        write_tens(empty, tiles.DEFECT_BOX)  # in both boxes, and ingested by the other when it is repaired
+        write_over(empty, tiles.DEFECT_BOX)  # in both boxes, and ingested by the other when it is repaired
 
     meanwhile(monkeypatch, other)
     report = world.ingest(empty, ["50N_120W"], [2020], box=right)
     assert (report.outcome.tolist(), report.pixels.tolist()) == (["written"], [3_000_000])
-    np.testing.assert_array_equal(pixels(empty), with_tens())
+    np.testing.assert_array_equal(pixels(empty), with_repair())
     assert int(world.ingested(empty).sum()) == 9
 
 
