@@ -17,9 +17,15 @@ import shapely
 import xarray as xr
 from dask.delayed import Delayed
 from pyproj import CRS
+from shapely.affinity import translate
+
+from workshop import tiles
 
 BATCH = 1000  # tasks whose results are in memory together
 CHUNK = (500, 500)  # pixels of a task where the cube has no chunks
+DEGREES = CRS("EPSG:4326")
+FARTHEST = 540  # degrees: no zone has a larger coordinate, wherever on the globe its longitudes begin
+TURNS = 360 * np.arange(-2, 3)  # degrees that bring a zone to where a cube counts its longitudes from
 
 
 class ZonalError(ValueError):
@@ -40,7 +46,8 @@ def count_classes(lulc: xr.DataArray, zones: gpd.GeoDataFrame | gpd.GeoSeries) -
         what the zones touch is read.
     zones : geopandas.GeoDataFrame or geopandas.GeoSeries
         Polygons and multipolygons in the same CRS; the index names them. They may overlap, have holes, and reach
-        beyond the cube, where nothing is counted.
+        beyond the cube, where nothing is counted. Longitudes are the same 360 degrees on: a zone across the
+        antimeridian runs from 170 to 190, or has a part on each side.
 
     Returns
     -------
@@ -51,18 +58,20 @@ def count_classes(lulc: xr.DataArray, zones: gpd.GeoDataFrame | gpd.GeoSeries) -
     Raises
     ------
     ZonalError
-        When the cube does not hold class codes on an even grid in degrees; when a zone is not a valid polygon, is
-        empty, or is in another CRS; when two zones have the same name.
+        When the cube does not hold class codes on an even grid in degrees; when a zone is not a valid polygon, is in
+        another CRS, is nowhere near the cube, or has an edge that may go either way around the globe; when two zones
+        have the same name.
     """
-    _check_grid(lulc)
-    _check_zones(zones, lulc)
+    axes = _check_grid(lulc)
+    extent = _extent(axes, (lulc.sizes["y"], lulc.sizes["x"]))
+    _check_zones(zones, extent)
+    shapes = _turn(zones.geometry.to_numpy(), extent)
     cube = (lulc if "year" in lulc.dims else lulc.expand_dims("year")).variable.transpose("year", "y", "x")
-    axes = [_axis(lulc, axis) for axis in ("y", "x")]
     row_area = pixel_area(lulc["y"].values, axes[0][1], axes[1][1])
 
     pixels = np.zeros((len(zones), cube.sizes["year"], 256), np.int64)
     areas = np.zeros(pixels.shape)
-    for batch in batched(_tasks(cube, zones.geometry, axes, row_area), BATCH):
+    for batch in batched(_tasks(cube, shapes, axes, row_area), BATCH):
         for there, counted, area in dask.compute(*batch):
             pixels[there] += counted
             areas[there] += area
@@ -81,12 +90,12 @@ def pixel_area(latitude: np.ndarray, height: float, width: float) -> np.ndarray:
     The area from the equator to a parallel, over a width of longitude, is that of Snyder, "Map projections: a working
     manual", USGS Professional Paper 1395 (1987), equation 3-12 (authalic latitude).
     """
-    ellipsoid = CRS("EPSG:4326").ellipsoid
+    ellipsoid = DEGREES.ellipsoid
     major, minor = ellipsoid.semi_major_metre / 1000, ellipsoid.semi_minor_metre / 1000
     e = np.sqrt(1 - (minor / major) ** 2)
 
     def from_equator(degrees: np.ndarray) -> np.ndarray:
-        sine = np.sin(np.radians(degrees))
+        sine = np.sin(np.radians(np.clip(degrees, -90, 90)))  # half of a pixel around a pole is none
         q = (1 - e**2) * (sine / (1 - (e * sine) ** 2) + np.arctanh(e * sine) / e)
         return major**2 / 2 * q * np.radians(abs(width))
 
@@ -94,50 +103,156 @@ def pixel_area(latitude: np.ndarray, height: float, width: float) -> np.ndarray:
     return np.abs(from_equator(latitude + height / 2) - from_equator(latitude - height / 2))
 
 
-def _check_grid(lulc: xr.DataArray) -> None:
+def _check_grid(lulc: xr.DataArray) -> list[tuple[float, float]]:
+    """Return the centre of the first pixel along y and along x, each with the step to the next."""
     if lulc.dtype != np.uint8:
         raise ZonalError(f"expected class codes as uint8, found {lulc.dtype}; open without masking or scaling")
-    if lulc.rio.crs != "EPSG:4326":
-        raise ZonalError(f"expected the cube in EPSG:4326, in degrees, found {lulc.rio.crs}; areas are for that")
-    for axis in ("y", "x"):
-        if axis in lulc.coords and lulc.sizes[axis] > 1:
-            first, step = _axis(lulc, axis)
-            even = first + step * np.arange(lulc.sizes[axis])
-            if step and np.abs(lulc[axis].values - even).max() <= 0.01 * abs(step):
-                continue
-        raise ZonalError(f"expected at least two evenly spaced pixels along {axis}; give the cube as it is stored")
-
-
-def _check_zones(zones: gpd.GeoDataFrame | gpd.GeoSeries, lulc: xr.DataArray) -> None:
-    if zones.crs is None:
-        raise ZonalError("expected zones with a CRS, found none; say which it is with zones.set_crs")
-    if zones.crs != lulc.rio.crs:
+    if not _in_degrees(lulc.rio.crs):
         raise ZonalError(
-            f"expected zones in {lulc.rio.crs}, found {zones.crs.to_string()}; zones.to_crs(lulc.rio.crs) moves them"
+            f"expected the cube in EPSG:4326, in degrees, found {lulc.rio.crs}; "
+            + (
+                'lulc.rio.reproject("EPSG:4326") moves it, each pixel to the nearest'
+                if lulc.rio.crs
+                else 'lulc.rio.write_crs("EPSG:4326") says that it is'
+            )
+        )
+    for name in ("y", "x"):
+        if lulc.sizes.get(name, 0) < 2:
+            raise ZonalError(
+                f"expected at least two evenly spaced pixels along {name}, found {lulc.sizes.get(name, 0)}; give the "
+                "cube as it is stored"
+            )
+    try:
+        axes = [tiles.axis(lulc, name) for name in ("y", "x")]
+    except tiles.TileError as error:
+        raise ZonalError(str(error)) from error
+    width, highest = abs(axes[1][1]) * lulc.sizes["x"], np.abs(lulc["y"].values).max()
+    if width > 360 + tiles.TOLERANCE * abs(axes[1][1]) or highest > 90 + tiles.TOLERANCE * abs(axes[0][1]):
+        raise ZonalError(
+            f"expected a cube of at most 360 degrees of longitude, and latitudes of at most 90, found {width:g} and "
+            f"{highest:g}; cut away with isel what repeats other places, or is none"
+        )
+    return axes
+
+
+def _in_degrees(crs: object) -> bool:
+    """Whether a CRS is EPSG:4326, however it is written; GeoPandas puts longitudes first whatever the axes say."""
+    return crs is not None and CRS.from_user_input(crs).to_2d().equals(DEGREES, ignore_axis_order=True)
+
+
+def _extent(axes: list[tuple[float, float]], shape: tuple[int, int]) -> tuple[float, ...]:
+    """Return west, south, east, north: the outer edges of the cube's outer pixels."""
+    (south, north), (west, east) = (
+        sorted((first - step / 2, first + (size - 0.5) * step)) for (first, step), size in zip(axes, shape, strict=True)
+    )
+    return west, south, east, north
+
+
+def _check_zones(zones: gpd.GeoDataFrame | gpd.GeoSeries, extent: tuple[float, ...]) -> None:
+    """Raise an error for a zone that cannot be counted in a cube with this extent: west, south, east, north."""
+    if zones.crs is None:
+        raise ZonalError(
+            'expected zones with a CRS, found none; zones.set_crs("EPSG:4326") says that they are in degrees; for '
+            'others, zones.set_crs takes the CRS that they are in, and .to_crs("EPSG:4326") moves them'
+        )
+    if not _in_degrees(zones.crs):
+        raise ZonalError(
+            f'expected zones in EPSG:4326, found {zones.crs.to_string()}; zones.to_crs("EPSG:4326") moves them'
         )
     twice = zones.index[zones.index.duplicated()]
     if len(twice):
         raise ZonalError(f"expected one zone of each name, found {twice[0]!r} more than once; dissolve or rename them")
-    fine = zones.geom_type.isin(["Polygon", "MultiPolygon"]) & zones.is_valid & ~zones.is_empty
-    for name, geometry in zones.geometry[~fine].items():
-        raise ZonalError(
-            f"zone {name!r}: expected a valid polygon with an area, found {shapely.is_valid_reason(geometry)} in "
-            f"{getattr(geometry, 'geom_type', None)}; shapely.make_valid repairs one, but look at the result"
-        )
+
+    shapes, kinds, bounds = zones.geometry.to_numpy(), zones.geom_type.to_numpy(), zones.bounds.to_numpy()
+    column = "" if isinstance(zones, gpd.GeoSeries) else f", {zones.geometry.name!r}"
+    span = "longitudes {0:g} to {2:g} and latitudes {1:g} to {3:g}"
+    cube, cut = span.format(*extent), "{0:g}:{2:g}, {1:g}:{3:g}".format(*extent)
+
+    def refuse(wrong: np.ndarray, message: str) -> None:
+        for z in np.flatnonzero(wrong)[:1]:
+            name, shape = zones.index[z : z + 1].tolist()[0], shapes[z]
+            words = {"name": repr(name), "here": f"zones.loc[{name!r}{column}]", "span": span.format(*bounds[z])}
+            words |= {"text": str(shape)[:30], "reason": shapely.is_valid_reason(shape), "cube": cube, "cut": cut}
+            raise ZonalError(f"zone {name!r}: expected " + message.format(**words))
+
+    refuse(
+        ~np.isin(kinds, ["Polygon", "MultiPolygon", "GeometryCollection"]) | zones.is_empty,
+        "a polygon with an area, found {text}; zones.drop({name}) leaves it out",
+    )
+    points, owner = shapely.get_coordinates(shapes, return_index=True)
+    refuse(
+        np.isin(np.arange(len(zones)), owner[~np.isfinite(points).all(axis=1)]),
+        "finite coordinates, found others; perhaps it was moved from a CRS that it was not in: read the file again, or "
+        "zones.drop({name}) leaves it out",
+    )
+    refuse(
+        (np.abs(bounds) > FARTHEST).any(axis=1),
+        "degrees, found {span}, perhaps in meters: the CRS is another one than the zones say; geopandas.read_file "
+        'reads it with the file, and zones.set_crs(CRS, allow_override=True).to_crs("EPSG:4326") corrects it',
+    )
+    refuse(
+        [bounds[z, 2] - bounds[z, 0] > 180 and _jumps(shape) for z, shape in enumerate(shapes)],
+        "edges that span at most 180 degrees of longitude, or all 360 between two meridians, found {span} and an edge "
+        "that may go either way around the globe; if the zone crosses the antimeridian, {here} = "
+        "shapely.transform({here}, lambda xy: xy + (xy < 0) * [360, 0]) adds 360 to negative longitudes; if it is that "
+        "wide, {here} = shapely.segmentize({here}, 1) gives it more corners; around a pole, it needs corners there, at "
+        "longitudes 180 and -180",
+    )
+    refuse(
+        (kinds == "GeometryCollection") | ~zones.is_valid,
+        'a valid polygon, found {reason} in {text}; zones.make_valid(method="structure", keep_collapsed=False)'
+        ".apply(shapely.buffer, distance=0) repairs zones, but look at the result",
+    )
+    outside, flipped = ~_touches(bounds, extent).any(axis=0), bounds[:, [1, 0, 3, 2]]
+    fits = _touches(flipped, extent).any(axis=0) & (np.abs(flipped[:, [1, 3]]) <= 90).all(axis=1)
+    refuse(
+        fits & (outside | (np.abs(bounds[:, [1, 3]]) > 90 + 1e-9).any(axis=1)),
+        "zones in the cube, which has {cube}, found {span}, perhaps swapped: zones.geometry.transform(lambda xy: "
+        "xy[:, ::-1]) swaps them back; or zones.drop({name}) leaves it out",
+    )
+    refuse(
+        outside,
+        "zones that touch the cube, which has {cube}, found {span}; zones.drop({name}) leaves it out, zones.cx[{cut}] "
+        "all whose numbers are not the cube's",
+    )
 
 
-def _axis(lulc: xr.DataArray, axis: str) -> tuple[float, float]:
-    """Return the first pixel's centre and the step to the next."""
-    centres = lulc[axis].values
-    return float(centres[0]), float((centres[-1] - centres[0]) / (centres.size - 1))
+def _jumps(shape: shapely.Geometry) -> bool:
+    """Whether an edge spans more than half of the globe, but is not the side of a band around all of it."""
+    for ring in shapely.get_rings(shapely.get_parts(shapely.get_parts(shape))):
+        across = np.diff(shapely.get_coordinates(ring)[:, 0])
+        upright = np.abs(across) < 1e-9
+        band = (np.abs(across) > 360 - 1e-9) & np.roll(upright, 1) & np.roll(upright, -1)
+        if ((np.abs(across) > 180 + 1e-9) & ~band).any():
+            return True
+    return False
 
 
-def _edges(zones: gpd.GeoSeries, axes: list[tuple[float, float]]) -> list[np.ndarray]:
+def _touches(bounds: np.ndarray, extent: tuple[float, ...]) -> np.ndarray:
+    """Return, for each of the ``TURNS`` (first axis) and bounding boxes, whether the turned box touches the cube."""
+    (west, south, east, north), turn = bounds.T, TURNS[:, None]
+    along = (west + turn <= extent[2]) & (east + turn >= extent[0])
+    return along & (south <= extent[3]) & (north >= extent[1])
+
+
+def _turn(shapes: np.ndarray, extent: tuple[float, ...]) -> np.ndarray:
+    """Return the zones; those that touch the cube when they are turned around the globe, with all copies that do."""
+    shapes, bounds = shapes.copy(), shapely.bounds(shapes)
+    touches = _touches(bounds, extent)
+    for z in np.flatnonzero(touches[TURNS != 0].any(axis=0)):
+        copies = [translate(shapes[z], turn) for turn in TURNS[touches[:, z]]]
+        # only of a zone that is wider than the globe
+        overlap = bounds[z, 2] - bounds[z, 0] > 360
+        shapes[z] = shapely.union_all(copies) if overlap else shapely.multipolygons(shapely.get_parts(copies))
+    return shapes
+
+
+def _edges(shapes: np.ndarray, axes: list[tuple[float, float]]) -> list[np.ndarray]:
     """Return each zone's edges in pixels, where centres are integers: rows of (v1, u1, v2, u2), v1 < v2.
 
     The order of the two ends is always the same, so that an edge of two neighbours gives the same crossings in both.
     """
-    parts, zone = shapely.get_parts(zones.to_numpy(), return_index=True)
+    parts, zone = shapely.get_parts(shapes, return_index=True)
     rings, part = shapely.get_rings(parts, return_index=True)
     points, ring = shapely.get_coordinates(rings, return_index=True)
     u, v = (_snap((along - first) / step) for along, (first, step) in zip(points.T, axes[::-1], strict=True))
@@ -145,7 +260,7 @@ def _edges(zones: gpd.GeoSeries, axes: list[tuple[float, float]]) -> list[np.nda
     ends = np.where((ends[:, 0] > ends[:, 2])[:, None], ends[:, [2, 3, 0, 1]], ends)
     matter = (ring[:-1] == ring[1:]) & (ends[:, 0] < ends[:, 2])
     zone = zone[part][ring[:-1]][matter]
-    return np.split(ends[matter], np.searchsorted(zone, np.arange(1, len(zones))))
+    return np.split(ends[matter], np.searchsorted(zone, np.arange(1, len(shapes))))
 
 
 def _snap(coordinate: np.ndarray) -> np.ndarray:
@@ -155,14 +270,14 @@ def _snap(coordinate: np.ndarray) -> np.ndarray:
 
 
 def _tasks(
-    cube: xr.Variable, zones: gpd.GeoSeries, axes: list[tuple[float, float]], row_area: np.ndarray
+    cube: xr.Variable, shapes: np.ndarray, axes: list[tuple[float, float]], row_area: np.ndarray
 ) -> Iterator[Delayed]:
     """Yield a task for each chunk, with all its years, that the bounding box of a zone's part touches."""
     stored = cube.encoding.get("chunks") or CHUNK
     height, width = stored[-2:] if cube.chunks is None else (sizes[0] for sizes in cube.chunks[1:])
-    edges = _edges(zones, axes)
+    edges = _edges(shapes, axes)
     count = dask.delayed(_count_chunk, pure=False)
-    for (row, col), found in sorted(_touched(zones, axes, cube.shape[1:], (height, width)).items()):
+    for (row, col), found in sorted(_touched(shapes, axes, cube.shape[1:], (height, width)).items()):
         top, left = row * height, col * width
         chunk = cube[:, top : top + height, left : left + width]
         near = [edges[z][(edges[z][:, 2] > top) & (edges[z][:, 0] < top + height)] for z in found]
@@ -170,10 +285,10 @@ def _tasks(
 
 
 def _touched(
-    zones: gpd.GeoSeries, axes: list[tuple[float, float]], shape: tuple[int, int], chunk: tuple[int, int]
+    shapes: np.ndarray, axes: list[tuple[float, float]], shape: tuple[int, int], chunk: tuple[int, int]
 ) -> dict[tuple[int, int], list[int]]:
     """Return the zones for each chunk (row, column) that the bounding box of one of their parts touches."""
-    parts, zone = shapely.get_parts(zones.to_numpy(), return_index=True)
+    parts, zone = shapely.get_parts(shapes, return_index=True)
     west, south, east, north = shapely.bounds(parts).T
     first, last = [], []
     for ends, (origin, step), length, size in zip(((south, north), (west, east)), axes, shape, chunk, strict=True):
