@@ -7,7 +7,7 @@ import rasterio
 
 from workshop.exercises.boxes import is_close, read_box, recognize
 from workshop.exercises.verdicts import NotRightError, exercise
-from workshop.tiles import SAMPLE_TILE, TEACHING_WINDOW, TILE_SIZE, YEARS, tile_path
+from workshop.tiles import SAMPLE_TILE, TEACHING_WINDOW, TILE_SIZE, YEARS, gdal_path, tile_path
 
 
 @exercise(
@@ -33,15 +33,20 @@ def _memory_of_floats(answer: float) -> str:
 
 @exercise(
     "03-2",
-    expects="a year such as 2005",
-    hint="Select the pixel with sel(..., method='nearest'), then look at its five values: which is the first 250?",
+    expects="a year such as 2005, or None",
+    hint="Select the pixel with sel(..., method='nearest'), then look at its five values: is one of them 250?",
 )
-def _year_of_the_city(answer: int) -> str:
+def _year_of_the_city(answer: int | None) -> str:
     at = {}
     for year in YEARS:
-        with rasterio.open(tile_path(SAMPLE_TILE, year)) as src:
+        with rasterio.open(gdal_path(tile_path(SAMPLE_TILE, year))) as src:
             at[year] = int(next(src.sample([(-111.8224, 40.8101)]))[0])
     built = [year for year in YEARS if at[year] == 250]
+    praise = "The pixel's five classes are " + ", ".join(f"{year}: {at[year]}" for year in YEARS) + "."
+    if answer is None and not built:
+        return praise
+    if answer is None:
+        raise NotRightError("The pixel is built-up (250) in some of the years: look at all five values.")
     answer = int(np.asarray(answer).item())
     if answer in range(len(YEARS)):
         raise NotRightError("This is a position on the year axis; expected the year itself, from the coordinate.")
@@ -51,7 +56,7 @@ def _year_of_the_city(answer: int) -> str:
         raise NotRightError(f"In {answer} the pixel has class {at[answer]}, not 250 (built-up).")
     if answer != built[0]:
         raise NotRightError(f"In {answer} the pixel was built-up already; look for the first such year.")
-    return "The pixel's five classes are " + ", ".join(f"{year}: {at[year]}" for year in YEARS) + "."
+    return praise
 
 
 @exercise(
@@ -66,7 +71,7 @@ def _cropland_to_city(answer: int) -> str:
     before, after = years[0], years[-1]
     right = int(((before == 244) & (after == 250)).sum())
     if float(answer) == right:
-        return f"{right:,} pixels, {100 * right / crops[0]:.0f} % of the cropland of 2000."
+        return f"{right:,} pixels, out of {crops[0]:,} that were cropland in 2000."
     wrong = {
         steps: "This adds up the steps between the years; compare 2000 and 2020 alone.",
         built[-1]: "This is all built-up land of 2020, whatever it was before.",
