@@ -132,7 +132,7 @@ def small_tile(
     ("wrong", "message"),
     [
         ({"crs": "EPSG:3857"}, "expected CRS EPSG:4326, found EPSG:3857; reproject first"),
-        ({"crs": None}, "expected CRS EPSG:4326, found none"),
+        ({"crs": None}, "expected CRS EPSG:4326, found none; write it"),
         ({"dtype": "uint16"}, "expected data type uint8, found uint16"),
         ({"dtype": "float32"}, "expected data type uint8, found float32"),
         ({"count": 3}, "expected band count 1, found 3"),

@@ -47,7 +47,9 @@ def build(
             if year in there:
                 return None
             if there and year < there[-1]:
-                raise CubeError(f"appending {year}: expected a year after {there[-1]}, the cube's last one")
+                raise CubeError(
+                    f"appending {year}: expected a year after {there[-1]}, the cube's last one; build another cube"
+                )
             layer = select_box(open_tile(tile, year), box).load()
             _check_classes(layer)
             if there:

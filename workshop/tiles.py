@@ -255,9 +255,10 @@ def _validate(src: rasterio.DatasetReader, name: str, label: str, size: int) -> 
             raise TileError(f"{label}: expected {what} {expected}, found {found}; {advice}")
 
     expect("band count", 1, src.count, "choose the land-cover band first")
-    expect("data type", "uint8", src.dtypes[0], "class codes must not be rescaled or masked to float")
+    expect("data type", "uint8", src.dtypes[0], "these are not GLAD's class codes as they were published")
     crs = "none" if src.crs is None else src.crs.to_string()
-    expect("CRS", "EPSG:4326", crs, "reproject first, with nearest-neighbour resampling")
+    how = "reproject first, with nearest-neighbor resampling" if src.crs else "write it, if it only got lost"
+    expect("CRS", "EPSG:4326", crs, how)
     lon, lat = tile_corner(name)
     expected = (lon, lat - TILE_DEGREES, lon + TILE_DEGREES, lat)
     off = max(abs(a - b) for a, b in zip(src.bounds, expected, strict=True))
