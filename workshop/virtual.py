@@ -133,11 +133,12 @@ def _parse(src: rasterio.DatasetReader, url: str, registry: ObjectStoreRegistry)
     """Return a tile's references, after comparing one chunk with GDAL, and the digest of its file."""
     manifests = VirtualTIFF(ifd=0)(url, registry)
     virtual = manifests.to_virtual_dataset()["0"].data
-    entries = virtual.manifest.dict().values()
-    offsets, lengths = (np.array([entry[key] for entry in entries], np.uint64) for key in ("offset", "length"))
+    grid = virtual.manifest.shape_chunk_grid
+    entries = [virtual.manifest.get_entry(place) for place in np.ndindex(grid)]
+    offsets, lengths = (np.array([entry[key] for entry in entries]) for key in ("offset", "length"))
 
     # The longest chunk has most to say about whether the parser knows how the file is encoded.
-    chunk = np.unravel_index(lengths.argmax(), virtual.manifest.shape_chunk_grid)
+    chunk = np.unravel_index(lengths.argmax(), grid)
     decoded = zarr.open_array(manifests, path="0", mode="r")
     top, left = (int(k * size) for k, size in zip(chunk, decoded.chunks, strict=True))
     found = decoded[top : top + decoded.chunks[0], left : left + decoded.chunks[1]]
