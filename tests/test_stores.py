@@ -1,5 +1,6 @@
 """Buckets and loopback servers: the same objects for every library, clear errors, and no server left behind."""
 
+import contextlib
 import gc
 import http.client
 import os
@@ -8,10 +9,13 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import urllib.error
 import urllib.request
 import weakref
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import boto3
 import icechunk
@@ -19,7 +23,11 @@ import numpy as np
 import obstore
 import pytest
 import xarray as xr
+import zarr
+from botocore.exceptions import ClientError
 from icechunk.xarray import to_icechunk
+from werkzeug.serving import make_server
+from werkzeug.wrappers import Response
 
 import workshop
 from workshop import repository, servers, stores, tiles, virtual
@@ -106,6 +114,146 @@ def test_what_is_wrong_with_the_settings_is_named(monkeypatch, real_bucket, tmp_
         monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name)
     with pytest.raises(stores.StoreError, match=message):
         stores.open_bucket()
+
+
+# Services that are not like AWS
+
+
+@pytest.fixture
+def service(monkeypatch, real_bucket):
+    """Return a function that makes the setting's service an S3 API of another kind, and the PUTs that it has got.
+
+    Its only argument changes the request, or returns an answer of its own in place of the S3 API's.
+    """
+    closing = []
+
+    def start(otherwise):
+        inner, puts = servers._s3_app(), []
+
+        def app(environ, start_response):
+            if environ["REQUEST_METHOD"] == "PUT" and environ["PATH_INFO"].count("/") > 1:
+                puts.append(environ["PATH_INFO"])
+            return (otherwise(environ) or inner)(environ, start_response)
+
+        server = make_server(servers.LOOPBACK, 0, app, threaded=True)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        closing.append(lambda: (server.shutdown(), thread.join(), server.server_close()))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{servers.LOOPBACK}:{server.server_port}")
+        with contextlib.suppress(ClientError):  # moto's buckets belong to the process
+            boto3.client("s3").create_bucket(Bucket="mine")
+        return puts
+
+    yield start
+    for close in closing:
+        close()
+
+
+NONE_MATCH, MATCH = "HTTP_IF_NONE_MATCH", "HTTP_IF_MATCH"
+
+
+def drop(*headers):
+    def otherwise(environ):
+        for header in headers:
+            environ.pop(header, None)
+
+    return otherwise
+
+
+def answer(status, code, *headers, method="PUT", path=""):
+    body = f"<Error><Code>{code}</Code><Message>what the service says</Message></Error>"
+
+    def otherwise(environ):
+        asked = environ["REQUEST_METHOD"] == method and path in environ["PATH_INFO"]
+        if asked and (not headers or any(header in environ for header in headers)):
+            return Response(body, status, content_type="application/xml")
+
+    return otherwise
+
+
+@pytest.mark.parametrize(
+    ("otherwise", "unsafe"),
+    [
+        (drop(), ""),
+        (answer(409, "ConditionalRequestConflict", NONE_MATCH, MATCH, path="/try"), ""),
+        (drop(NONE_MATCH, MATCH), "ignores If-None-Match and ignores If-Match"),
+        (drop(NONE_MATCH), "ignores If-None-Match"),
+        (drop(MATCH), "ignores If-Match"),
+        (
+            answer(501, "NotImplemented", NONE_MATCH, MATCH),
+            "answers If-None-Match with 501 NotImplemented instead of 412 and "
+            "answers If-Match with 501 NotImplemented instead of 412",
+        ),
+        (answer(400, "InvalidArgument", MATCH), "answers If-Match with 400 InvalidArgument instead of 412"),
+        (answer(304, "NotModified", NONE_MATCH), "answers If-None-Match with 304"),
+    ],
+    ids=["like AWS", "conflicts", "ignores both", "ignores one", "ignores the other", "501", "400", "304"],
+)
+def test_a_service_is_asked_once_whether_commits_are_safe(service, otherwise, unsafe):
+    puts = service(otherwise)
+    bucket = stores.open_bucket()
+    assert len(puts) == 3 and len(set(puts)) == 1 and puts[0].startswith(f"/mine/{bucket.prefix}/")
+    assert "Contents" not in bucket.client().list_objects_v2(Bucket="mine", Prefix=bucket.prefix)
+    bucket = stores.open_bucket()
+    assert len(puts) == 3
+    if not unsafe:
+        use_every_way_in(bucket)
+        return
+    data = xr.Dataset({"a": ("x", np.arange(4, dtype="uint8"))}, attrs={"title": "not lost to what a new array needs"})
+    data.to_zarr(bucket.zarr("plain.zarr"), consolidated=False)
+    zarr.create_array(bucket.zarr("plain.zarr"), name="b", data=np.arange(4), dimension_names=["x"])
+    found = xr.open_zarr(bucket.zarr("plain.zarr"), consolidated=False).load()
+    xr.testing.assert_identical(found, data.assign(b=("x", np.arange(4))))
+    with pytest.raises(stores.StoreError, match=f"^s3://mine: .* the service {unsafe}.*gets lost .* unset GLAD_BUCKET"):
+        bucket.icechunk("repo")
+
+
+def test_a_service_that_ignores_conditions_does_lose_commits(service):
+    """What the check is about: two writers hold their commits until both have read the branch."""
+    both_have_read = threading.Barrier(2)
+
+    def otherwise(environ):
+        if environ.pop(MATCH, None) and armed:
+            both_have_read.wait(60)
+        environ.pop(NONE_MATCH, None)
+
+    armed = []
+    service(otherwise)
+    unsafe = stores.open_bucket()
+    repo = icechunk.Repository.create(replace(unsafe, unsafe="").icechunk("race"))
+    sessions = [repo.writable_session("main") for _ in range(2)]
+    for k, session in enumerate(sessions):
+        zarr.create_group(session.store, path=f"group{k}")
+    armed.append(True)
+    with ThreadPoolExecutor(2) as pool:
+        reported = list(pool.map(lambda session: session.commit("a commit"), sessions))
+    assert len(set(reported)) == 2
+    assert [snapshot.message for snapshot in repo.ancestry(branch="main")].count("a commit") == 1
+
+
+@pytest.mark.parametrize(
+    ("otherwise", "message"),
+    [
+        (answer(403, "AccessDenied"), "AccessDenied.* PutObject .*write and delete objects there.* its owner"),
+        (answer(403, "AccessDenied", method="DELETE"), "DeleteObject .*write and delete objects there.* its owner"),
+        (answer(503, "SlowDown", MATCH), "SlowDown.* PutObject"),
+    ],
+    ids=["no right to write", "no right to delete", "overloaded"],
+)
+def test_what_says_nothing_about_conditions_is_not_taken_for_it(service, otherwise, message):
+    healthy = []
+    service(lambda environ: None if healthy else otherwise(environ))
+    with pytest.raises(stores.StoreError, match=f"^s3://mine//a//folder/: the bucket cannot be used .*{message}"):
+        stores.open_bucket()
+    healthy.append(True)  # the learner has got the right meanwhile
+    stores.open_bucket().icechunk("repo")
+
+
+def test_the_bucket_on_this_machine_is_not_asked(no_settings):
+    bucket, server = stores.counted_bucket()
+    with server:
+        bucket.icechunk("repo")
+        assert [request.method for request in server.requests] == ["PUT"]  # its making
 
 
 def test_containers_hold_prefix_and_patience(no_settings, tmp_path):

@@ -20,6 +20,7 @@ import obstore.store
 import zarr.storage
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from zarr.abc.store import Store
 
 from workshop import repository
 from workshop.servers import LoopbackServer, serve_s3
@@ -34,6 +35,12 @@ icechunk.set_logs_filter("error")
 
 class StoreError(Exception):
     """A bucket cannot be used as set up, or not for this."""
+
+
+class _UnconditionalStore(zarr.storage.ObjectStore):
+    """For services without conditional writes: what exists is looked up, as in any other Zarr store."""
+
+    set_if_not_exists = Store.set_if_not_exists
 
 
 @dataclass(frozen=True)
@@ -81,7 +88,8 @@ class Bucket:
 
     def zarr(self, path: str, *, read_only: bool = False) -> zarr.storage.ObjectStore:
         """Return a Zarr store rooted at ``path``."""
-        return zarr.storage.ObjectStore(self.obstore(path), read_only=read_only)
+        kind = _UnconditionalStore if self.unsafe else zarr.storage.ObjectStore
+        return kind(self.obstore(path), read_only=read_only)
 
     def containers(self, path: str) -> tuple[icechunk.RepositoryConfig, dict]:
         """Return :func:`containers` for the files below ``path``."""
