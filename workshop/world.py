@@ -35,6 +35,7 @@ from workshop.tiles import (
     TileError,
     check_box,
     check_tile,
+    gdal_path,
     pixel_slices,
     require_strips,
     tile_corner,
@@ -378,7 +379,7 @@ def write_tile(
                 "(west, south, east, north); choose a box that leaves it out, or replace it with overwrite=True"
             )
     coarse = [overview[_cells(index, rows, cols, f)] for f, overview in zip(OVERVIEWS, overviews, strict=True)]
-    with rasterio.open(path) as src:
+    with rasterio.open(gdal_path(path)) as src:
         if src.shape != (TILE_SIZE, TILE_SIZE):
             raise TileError(f"{label}: expected {TILE_SIZE} x {TILE_SIZE} pixels, found {src.height} x {src.width}")
         for row in np.flatnonzero(missing.any(axis=1)):
