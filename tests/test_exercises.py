@@ -1,16 +1,20 @@
-"""The exercises as a whole; the attempts at each are in attempts.py. The core paths of the lessons."""
+"""The exercises as a whole; the attempts at each are in attempts.py. The notebooks on tiles of other content."""
 
 import re
+import tempfile
+from contextlib import nullcontext
+from pathlib import Path
 
 import nbformat
 import numpy as np
+import other_world
 import pytest
 import xarray as xr
 from attempts import ANSWERS, tagged
-from conftest import NOTEBOOKS, ROOT
+from conftest import NOTEBOOKS, ROOT, SOLUTIONS
 from nbclient import NotebookClient
 
-from workshop import exercises, servers, tiles
+from workshop import exercises, servers
 
 
 @pytest.mark.parametrize(("name", "answer"), [(n, a) for n in ANSWERS for a in ANSWERS[n].get("also_right", [])])
@@ -45,37 +49,38 @@ def test_an_unknown_exercise_is_named():
         exercises.check("99-9", 1)
 
 
-def core(cells):
-    """Return the code cells of the core path: without sections marked *Deeper*, and without live views.
-
-    Each lesson promises that these can be skipped. Lesson 07's measurements of manifests, 25 seconds without a tile,
-    are left out, too. Whole lessons run in nbval.
-    """
-    kept, deeper = [], None  # the level of the heading of a section to skip
-    for cell in cells:
-        if cell.cell_type == "code":
-            if deeper is None and not re.search(r"leafmap\.Map\(|\.hvplot\.|empty_world\(|\bgrowth\b", cell.source):
-                kept.append(cell)
-            continue
-        for marks, title in re.findall(r"^(##+) (.*)$", cell.source, flags=re.MULTILINE):
-            if deeper is not None and len(marks) <= deeper:
-                deeper = None
-            if "Deeper" in title:
-                deeper = len(marks)
-    return kept
+@pytest.fixture(scope="session")
+def other_tiles():
+    """Write tiles with other content than the sample's, as a learner's own are; return their folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        other_world.write(folder)
+        yield Path(folder)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [path if path.name[:2] == "02" else pytest.param(path, marks=pytest.mark.soak) for path in NOTEBOOKS],
-    ids=lambda path: path.stem,
-)
-def test_the_core_of_a_lesson_runs_on_tiles_behind_a_url(path, monkeypatch):
-    """That is one setting, as for the real tiles: the same cells, over HTTP."""
-    lesson = nbformat.read(path, as_version=4)
-    lesson.cells = core(lesson.cells)
-    client = NotebookClient(lesson, timeout=300, kernel_name="python3", resources={"metadata": {"path": path.parent}})
-    with servers.serve_folder(tiles.DATA) as server:
-        monkeypatch.setenv("GLAD_TILES", server.url)
-        client.execute()
-        assert any(request.status == 206 for request in server.requests)
+CASES = [
+    pytest.param(
+        path,
+        over_http,
+        marks=[] if over_http and path == NOTEBOOKS[1] else pytest.mark.soak,
+        id=f"{path.parent.name}/{path.stem}-{'http' if over_http else 'folder'}",
+    )
+    for path in NOTEBOOKS + SOLUTIONS
+    for over_http in (False, True)
+]
+
+
+@pytest.mark.parametrize(("path", "over_http"), CASES)
+def test_a_notebook_runs_whole_on_other_tiles(path, over_http, other_tiles, monkeypatch):
+    """That is one setting: no cell fails, and the checks say of untouched exercises and of answers what is true."""
+    notebook = nbformat.read(path, as_version=4)
+    where = {"metadata": {"path": path.parent}}
+    with servers.serve_folder(other_tiles) if over_http else nullcontext() as server:
+        monkeypatch.setenv("GLAD_TILES", server.url if over_http else str(other_tiles))
+        NotebookClient(notebook, timeout=600, kernel_name="python3", resources=where).execute()
+        if over_http and path in NOTEBOOKS:
+            assert any(request.status == 206 for request in server.requests)
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    shown = "\n".join(output.get("data", {}).get("text/plain", "") for output in outputs)
+    verdict = "○ {}: not attempted yet" if path in NOTEBOOKS else "✓ {}: right"
+    names = tagged(ROOT / "notebooks" / path.name, "check-")
+    assert re.findall(r"^([✓✗○] \S+: .*?)\.", shown, flags=re.MULTILINE) == [verdict.format(name) for name in names]
