@@ -1,10 +1,10 @@
 """Checks of lesson 08 (zonal statistics)."""
 
-import json
 from contextlib import ExitStack
 from functools import cache
 from math import prod
 
+import geopandas as gpd
 import numpy as np
 import rasterio
 import shapely
@@ -15,7 +15,7 @@ from rasterio.windows import Window
 from workshop import legend, world
 from workshop.exercises.boxes import is_close, recognize
 from workshop.exercises.verdicts import NotRightError, exercise
-from workshop.tiles import DATA, RESOLUTION, YEARS, tile_path
+from workshop.tiles import DATA, RESOLUTION, YEARS, gdal_path, tile_path
 
 
 @cache
@@ -26,12 +26,11 @@ def _count(name: str, *years: int, whole_box: bool = False) -> np.ndarray:
     """
     groups = (len(legend.groups()),) * len(years)
     found = np.zeros((2, prod(groups)))
-    features = json.loads((DATA / "areas.geojson").read_text())["features"]
-    shed = next(shapely.geometry.shape(f["geometry"]) for f in features if f["properties"]["name"] == name)
+    shed = gpd.read_file(DATA / "areas.geojson").set_index("name").geometry[name]
     shape = shed.envelope if whole_box else shed
     for tile in world.UTAH_TILES:
         with ExitStack() as stack:
-            sources = [stack.enter_context(rasterio.open(tile_path(tile, year))) for year in years]
+            sources = [stack.enter_context(rasterio.open(gdal_path(tile_path(tile, year)))) for year in years]
             part = shape.intersection(shapely.box(*sources[0].bounds))
             if not part.area:
                 continue
@@ -89,17 +88,19 @@ def _share(answer: float) -> str:
 
     def share(year: int, whole_box: bool = False, with_missing: bool = False) -> float:
         km2 = _count("Lakeside", year, whole_box=whole_box)[1]
-        return 100 * km2[water] / (km2.sum() - (0 if with_missing else km2[nodata]))
+        with np.errstate(invalid="ignore"):  # nothing was seen
+            return 100 * km2[water] / (km2.sum() - (0 if with_missing else km2[nodata]))
 
     right = share(2020)
-    if is_close(answer, right, 0.005 / right):  # as precise as it takes to tell the denominators apart
+    # as precise as it takes to tell the denominators apart
+    if np.isclose(answer, right, rtol=0, atol=0.005, equal_nan=True):
         return f"{answer:.2f} % of what was seen."
     missing = "Your denominator holds the pixels without data: nobody knows whether they are water."
     water_km2 = _count("Lakeside", 2020)[1, water]
     recognize(
         answer,
         (right / 100, "That is the share as a fraction; wanted is percent.", 0.00005),
-        (share(2020, with_missing=True), missing, 0.005 / right),
+        (share(2020, with_missing=True), missing, 0.005 / max(1, right)),
         (share(2020, whole_box=True), "That is the share in the box around Lakeside, not in the watershed.", 1e-3),
         (water_km2, "That is the water's area in km²; wanted is its share, in percent.", 1e-3),
     )
@@ -121,6 +122,8 @@ def _largest(answer: tuple[str, str, float]) -> str:
     matrix = _count("Aspen Plateau", 2000, 2020)[1]
     changed = matrix * (1 - np.eye(len(names)))
     i, j = np.unravel_index(changed.argmax(), changed.shape)
+    if not changed[i, j] and not km2:
+        return "No land changed in these tiles, from whatever to whatever: 0 km²."
     if before == after:
         raise NotRightError("That land did not change: leave the diagonal of the matrix out.")
     if (before, after) == (names[j], names[i]):
