@@ -9,10 +9,12 @@ import struct
 import sys
 import threading
 import time
+import warnings
 
 import geopandas as gpd
 import icechunk
 import numpy as np
+import pandas as pd
 import pytest
 import rasterio
 import rasterio.shutil
@@ -24,6 +26,7 @@ from obspec_utils.registry import ObjectStoreRegistry
 from obstore.store import LocalStore
 from rasterio.transform import from_origin
 from rasterio.windows import Window
+from virtual_tiff import VirtualTIFF
 from virtualizarr import open_virtual_dataset
 from virtualizarr.parsers import HDFParser
 
@@ -157,6 +160,21 @@ def test_other_layouts_are_read_right(tmp_path, profile):
     lulc = through_references(tmp_path)
     assert lulc.dtype == np.uint8
     assert np.array_equal(lulc.values[0], with_gdal(path))
+
+
+@pytest.mark.parametrize(("meaning", "inside"), [("Area", 0.5), ("Point", 0)])
+def test_the_tiepoint_is_a_corner_or_a_center_as_lesson_06_has_it(tmp_path, meaning, inside):
+    with rasterio.open(write_small(tmp_path), "r+") as dst:
+        dst.update_tags(AREA_OR_POINT=meaning)
+    url, registry = virtual.locate_tile(TILE, 2000, tmp_path)
+    geo = open_virtual_dataset(url, registry=registry, parser=VirtualTIFF(ifd=0))["0"].attrs
+    assert {1: 0.5, 2: 0}[geo["raster_type"]] == inside
+    x = geo["model_tiepoint"][3] + (np.arange(SIZE) + inside) * geo["model_pixel_scale"][0]
+    y = geo["model_tiepoint"][4] - (np.arange(SIZE) + inside) * geo["model_pixel_scale"][1]
+    lulc = through_references(tmp_path)
+    np.testing.assert_allclose(lulc.x, x, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(lulc.y, y, rtol=0, atol=1e-9)
+    assert lulc.x[0] == pytest.approx(-119.9875) and lulc.y[0] == pytest.approx(49.9875)
 
 
 @pytest.fixture
@@ -452,3 +470,29 @@ def test_no_whole_tile_is_read():
         virtual.open_virtual_tile(TILE, 2020, server.url)
         sent = sum(request.sent for request in server.requests)
     assert sent < os.path.getsize(tiles.tile_path(TILE, 2020, tiles.DATA)) / 5
+
+
+def test_xarray_still_appends_times_in_other_units_with_a_warning_only(tmp_path):
+    """Lesson 06 warns of this and sets the units; when it fails, the libraries refuse or convert by themselves."""
+
+    def write(start, freq):
+        times = pd.date_range(start, periods=4, freq=freq)
+        path = tmp_path / f"{freq}.nc"
+        xr.Dataset({"air": ("time", np.ones(4))}, {"time": times}).to_netcdf(path, engine="h5netcdf")
+        registry = ObjectStoreRegistry({"file://": LocalStore()})
+        url = virtual.file_url(path)
+        return open_virtual_dataset(url, registry=registry, parser=HDFParser(), loadable_variables=["time"])
+
+    daily, hourly = write("2013-01-01", "D"), write("2014-01-01", "6h")
+    expected = np.concatenate([daily.time, hourly.time])
+    for encoding, right in (
+        (daily.time.encoding, False),
+        ({"units": "seconds since 1970-01-01", "dtype": "int64"}, True),
+    ):
+        daily["time"].encoding = encoding
+        session = keep(daily, tmp_path, icechunk.in_memory_storage()).writable_session("main")
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            hourly.vz.to_icechunk(session.store, append_dim="time")
+        found = xr.open_zarr(session.store, consolidated=False)["time"]
+        assert np.array_equal(found, expected) == right == (not said)
