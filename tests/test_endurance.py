@@ -268,7 +268,6 @@ def test_what_people_get_wrong_has_one_clear_error_and_changes_nothing(
         zonal.ZonalError,
         stores.StoreError,
         virtual.VirtualError,
-        FileExistsError,
         ValueError,  # of xarray, for pixels that are not beside each other
     )
     bucket.client().put_object(Bucket=bucket.name, Key=f"{bucket.prefix}/bad/other/photo.jpg", Body=b"x")

@@ -402,7 +402,7 @@ def test_a_world_is_not_made_twice_and_build_completes_what_was_begun(bucket):
     repo = world.build(storage, (2020,), CORNER)
     assert marked(repo) == set(itertools.product([2020], world.UTAH_TILES))
     before = history(repo)
-    with pytest.raises(FileExistsError):
+    with pytest.raises(repository.CubeError, match="found a cube of"):
         world.create(storage, (2020,))
     assert history(world.build(storage, (2020,), CORNER)) == before
 

@@ -64,14 +64,17 @@ def create(storage: icechunk.Storage, years: tuple[int, ...] = YEARS) -> icechun
     Raises
     ------
     CubeError
-        When a year is not one of GLAD's, or they are not in order. The cube will never hold others.
-    FileExistsError
-        When there is a cube already.
+        When a year is not one of GLAD's, or they are not in order: the cube will never hold others. When there is a
+        cube already.
     """
     if not len(years) or any(year not in YEARS for year in years) or list(years) != sorted(set(years)):
         raise CubeError(f"creating the world: expected years of {YEARS} in order, each once, found {years}")
     repo = repository.open_or_create(storage, _settings())
     session = repo.writable_session("main")
+    if there := repository.years(session.store):
+        raise CubeError(
+            f"creating the world: expected an empty place, found a cube of {there}; go on with world.ingest"
+        )
     for factor in (1, *OVERVIEWS):
         _write_grid(session, factor, years)
     session.commit("Create the cube of the world")
