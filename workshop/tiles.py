@@ -280,23 +280,22 @@ def _validate(src: rasterio.DatasetReader, name: str, label: str, size: int) -> 
             f"write a file without mask, with {legend.NODATA} where read_masks(1) of rasterio is 0"
         )
     if src.driver == "GTiff":
-        _check_last_strip(src, label, size)
+        _check_strips(src, label, size)
 
 
-def _check_last_strip(src: rasterio.DatasetReader, label: str, size: int) -> None:
-    """Check the last strip: they are written from top to bottom, so a cut file lacks it."""
-    for down in range((src.height - 1) // src.block_shapes[0][0], -1, -1):
+def _check_strips(src: rasterio.DatasetReader, label: str, size: int) -> None:
+    remote = src.name.startswith("/vsicurl")
+    if not remote:  # where it costs a tenth of a second, and no request
+        require_strips(src, label, (0, src.height))
+    # Strips are written from top to bottom, so a cut file lacks the last one.
+    for down in reversed(range(-(-src.height // src.block_shapes[0][0]))):
         start, length = (src.get_tag_item(f"BLOCK_{k}_0_{down}", "TIFF", bidx=1) for k in ("OFFSET", "SIZE"))
         if start:
             break
-        if src.nodata is None or src.name.startswith("/vsicurl"):
+        if remote:
             raise TileError(
-                f"{label}: expected pixels in all of its strips, found none in strip {down}: "
-                + (
-                    "it was never written, and would read as class 0; fetch it again"
-                    if src.nodata is None
-                    else "over HTTP, that may also be a connection that broke; read a sparse tile from a folder"
-                )
+                f"{label}: expected pixels in all of its strips, found none in the last one: the connection broke, so "
+                "try again, or the tile is sparse, which is read from a folder only"
             )
     if start and int(start) + int(length) > size:
         raise TileError(
@@ -323,7 +322,7 @@ def require_strips(src: rasterio.DatasetReader, label: str, rows: tuple[int, int
             if not all(src.get_tag_item(f"BLOCK_{what}_{right}_{down}", "TIFF", bidx=1) for what in ("OFFSET", "SIZE")):
                 raise TileError(
                     f"{label}: expected to learn where the pixels of row {down * height} lie, found nothing; they were "
-                    "never written, or the server stopped to answer: try again"
+                    "never written, and would read as class 0, or the server stopped to answer: fetch it again"
                 )
 
 

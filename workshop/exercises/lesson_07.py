@@ -7,7 +7,7 @@ from rasterio.windows import Window
 
 from workshop import repository, world
 from workshop.exercises.verdicts import NotRightError, exercise
-from workshop.tiles import YEARS, Box, tile_path
+from workshop.tiles import YEARS, Box, gdal_path, tile_path
 
 
 @exercise(
@@ -76,7 +76,7 @@ def _gaps(repo: icechunk.Repository, missing: set[tuple[int, str]]) -> str:
     for k, year in enumerate(YEARS):
         for name, (row, col) in zip(world.UTAH_TILES, ((0, 0), (0, 1), (1, 0), (1, 1)), strict=True):
             top, left = 159_000 + row * 1000, 279_000 + col * 1000
-            with rasterio.open(tile_path(name, year)) as src:
+            with rasterio.open(gdal_path(tile_path(name, year))) as src:
                 tile = src.read(1, window=Window(39_000 * (1 - col), 39_000 * (1 - row), 1000, 1000))
             pixels = lulc[k, top : top + 1000, left : left + 1000].values
             there = bool(marks[k, top // 1000, left // 1000])  # its pixels may be no data in the tile, too
