@@ -109,7 +109,7 @@ class Bucket:
                 f"s3://{self.name}: expected conditional writes, found that the service {self.unsafe}. Icechunk's "
                 "commits rely on them: without them, commits fail, or of two at the same time one gets lost without "
                 "an error. Use a service that has them (such as AWS S3, Cloudflare R2 or MinIO), or unset "
-                f"{BUCKET_SETTING} to work with the bucket on this machine. Plain Zarr needs none of this and works here"
+                f"{BUCKET_SETTING} to work with the bucket on this machine. Plain Zarr needs none and works here"
             )
         return icechunk.s3_storage(bucket=self.name, prefix=self._key(path), **self._for_icechunk(), **self.credentials)
 
