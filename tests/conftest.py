@@ -20,8 +20,8 @@ MEMORY_LIMIT = 2e9  # bytes, for a kernel that runs a lesson
 NEED_NO_TILES = {"test_glossary.py", "test_project.py", "test_quiz.py", "test_site.py"}
 # The longest begin first, or the last of them would run alone.
 LONGEST_FIRST = (
+    "test_browser.py",
     "test_site.py",
-    "test_a_lesson_in_the_browser",
     "07-global-datacube.ipynb",
     ".ipynb",
     "test_a_killed_writer",
@@ -68,11 +68,11 @@ def pytest_unconfigure(config):
 
 
 class KeepNotebooksWhole(LoadScopeScheduling):
-    """Give all cells of a notebook to one worker, because they share a kernel, and so the site; spread all else."""
+    """Give what shares a kernel, a browser or the built site to one worker; spread all else."""
 
     def _split_scope(self, nodeid):
         file = nodeid.split("::")[0]
-        return file if file.endswith((".ipynb", "test_site.py")) else nodeid
+        return file if file.endswith((".ipynb", "test_browser.py", "test_site.py")) else nodeid
 
 
 def pytest_xdist_make_scheduler(config, log):

@@ -9,7 +9,7 @@ Settings, environment variables that you may set::
 
 What importing a module changes for the whole process; environment variables that are set already stay as they are::
 
-    tiles     GDAL_CACHEMAX, GDAL_DISABLE_READDIR_ON_OPEN, GDAL_HTTP_CONNECTTIMEOUT, GDAL_HTTP_LOW_SPEED_LIMIT,
+    tiles     GDAL_CACHEMAX, GDAL_HTTP_CONNECTTIMEOUT, GDAL_HTTP_LOW_SPEED_LIMIT,
               GDAL_HTTP_LOW_SPEED_TIME, GDAL_HTTP_MAX_RETRY, GDAL_HTTP_RETRY_DELAY
     stores    Icechunk logs errors only
     virtual   Zarr's codec imagecodecs_lzw, in its registry and in zarr.config; a filter for virtual-tiff's warning
