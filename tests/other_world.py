@@ -70,9 +70,11 @@ def write_tile(name, year, root):
 
 
 def write(root, names=world.UTAH_TILES, years=tiles.YEARS):
+    """Write those tiles that are not there yet."""
     for name in names:
         for year in years:
-            write_tile(name, year, root)
+            if not Path(tiles.tile_path(name, year, root)).exists():
+                write_tile(name, year, root)
 
 
 if __name__ == "__main__":
