@@ -166,8 +166,9 @@ def test_a_region_that_is_refused_changes_nothing(shared, year, change, message)
 @pytest.mark.parametrize(
     ("years", "box", "message"),
     [
-        ((2000, 2005, 2010), BOX._replace(west=-112.375), "found one of 500 x 1000 pixels; choose another path"),
-        ((2000, 2005, 2010), BOX._replace(west=-112.625), "pixel centers of the cube along x"),
+        ((2000, 2005, 2010), BOX._replace(west=-112.375), "expected the cube of .*; choose another path"),
+        ((2000, 2005, 2010), BOX._replace(west=-112.625), "expected the cube of .*; choose another path"),
+        ((2000, 2005), BOX._replace(west=-112.375), "expected the cube of .*; choose another path"),
         ((2012,), BOX, "no such year"),
     ],
 )
@@ -308,6 +309,30 @@ def test_two_who_make_it_at_once(bucket, monkeypatch):
 
     monkeypatch.setattr(icechunk.Repository, "open_or_create", overtaken)
     assert history(repository.open_or_create(storage)) == history(other[0])
+
+
+def test_a_place_with_a_group_of_something_else_is_refused():
+    repo = icechunk.Repository.create(icechunk.in_memory_storage())
+    with repo.transaction("main", message="theirs") as store:
+        zarr.create_array(store, name="air", shape=(3,), dtype="int16")
+    with pytest.raises(datacube.CubeError, match=r"found a group of \['air'\]; choose another path"):
+        repository.years(repo.readonly_session("main").store)
+
+
+def test_a_patch_may_be_transposed(repo):
+    patch = layer(2005)[5:10, :20] * 0 + 3
+    patch[0] = 4
+    datacube.write_region(repo, 2005, patch.T, message="x")
+    np.testing.assert_array_equal(repository.read(repo)[1, 5:10, :20], patch)
+    assert next(iter(repo.ancestry(branch="main"))).metadata["sha256"] == datacube.digest(patch.values)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda a: a[5], lambda a: a[5:5], lambda a: a.expand_dims("band"), lambda a: a.rename(y="lat")]
+)
+def test_a_patch_of_other_dimensions_is_refused(shared, change):
+    with pytest.raises(datacube.CubeError, match=r"expected a patch \(y, x\) with pixels"):
+        datacube.write_region(shared, 2005, change(layer(2005)[:10, :10]), message="x")
 
 
 # Kills

@@ -182,6 +182,15 @@ def test_a_tile_with_rows_that_were_never_written_is_refused(tmp_path, written, 
         tiles.open_tile("50N_120W", 2020, root=tmp_path)
 
 
+def test_a_truncated_tile_of_squares_is_refused(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 20, (160, 160))
+    more = {"width": 160, "height": 160, "tiled": True, "blockxsize": 32, "blockysize": 32}
+    path = small_tile(tmp_path / "2000" / "50N_120W.tif", pixels=pixels, degrees=2.5, **more)
+    os.truncate(path, path.stat().st_size - 500)
+    with pytest.raises(tiles.TileError, match="truncated"):
+        tiles.open_tile("50N_120W", 2000, root=tmp_path)
+
+
 # What is invalid stays invalid
 
 
@@ -437,7 +446,8 @@ VIEWS = {
     "sorted": lambda r: r.sortby("y"),
     "turned": lambda r: r[::-1, ::-1],
     "sliced": lambda r: r[7:, 7:],
-    "one row": lambda r: r[5:6],
+    "one row": lambda r: tiles.select_box(r, tiles.Box(-118, 48.5, -112, 48.75)),
+    "transposed": lambda r: r.T,
 }
 
 
@@ -450,7 +460,7 @@ def test_a_raster_is_where_its_coordinates_are(tmp_path, view):
     bounds = (raster.x.min() - width / 2, raster.y.min() - height / 2, raster.x.max() + width / 2)
     bounds = *bounds, raster.y.max() + height / 2
     np.testing.assert_allclose(tiles.north_up(raster).rio.bounds(), bounds, rtol=0, atol=1e-9)
-    expected = raster.sortby("y", ascending=False).sortby("x")
+    expected = raster.transpose("y", "x").sortby("y", ascending=False).sortby("x")
     np.testing.assert_array_equal(tiles.north_up(raster), expected)
 
     with rasterio.open(maps.write_palette_cog(raster, tmp_path / "w.tif")) as src:
@@ -467,7 +477,7 @@ def test_a_raster_is_where_its_coordinates_are(tmp_path, view):
         cut = tiles.select_box(raster, box)
         inside = (raster.y > 42) & (raster.y < 48)
         np.testing.assert_array_equal(
-            cut, raster[np.flatnonzero(inside)].sel(x=raster.x[(raster.x > -118) & (raster.x < -112)])
+            cut, raster.isel(y=np.flatnonzero(inside)).sel(x=raster.x[(raster.x > -118) & (raster.x < -112)])
         )
         again = cut.drop_vars(["x", "y"]).rio.transform() @ (0.5, 0.5)
         np.testing.assert_allclose(again, (cut.x[0], cut.y[0]), rtol=0, atol=1e-9)
@@ -481,6 +491,9 @@ def test_a_raster_is_where_its_coordinates_are(tmp_path, view):
         lambda r: r.isel(x=[3, 3, 3]),
         lambda r: r.isel(y=slice(0, 0)),
         lambda r: r.drop_vars("x"),
+        lambda r: r[:, 5],
+        lambda r: r[5:6],
+        lambda r: r.coarsen(x=10).max(),
         lambda r: r.assign_coords(x=r.x * np.nan),
     ],
 )
@@ -492,9 +505,36 @@ def test_a_raster_whose_pixels_are_not_even_has_no_place(tile, uneven, tmp_path)
         lambda r: maps.draw_land_cover(Figure().add_subplot(), r),
         lambda r: maps.write_palette_cog(r, tmp_path / "w.tif"),
     ):
-        with pytest.raises(tiles.TileError, match=r"in even steps along|with pixels and a coordinate along"):
+        with pytest.raises(
+            tiles.TileError, match=r"in even steps|pixels and a coordinate|one of known size|dimensions"
+        ):
             use(raster)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: r.where(r != 38), "expected class codes as uint8"),
+        (lambda r: r.drop_vars("spatial_ref"), "with a CRS, found uint8 and None"),
+        (lambda r: r.expand_dims("year"), r"expected a raster with dimensions \(y, x\)"),
+    ],
+)
+def test_no_picture_is_written_of_what_is_no_map_of_classes(tile, tmp_path, change, message):
+    with pytest.raises(tiles.TileError, match=message):
+        maps.write_palette_cog(change(tile[:10, :10]), tmp_path / "w.tif")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_raster_in_meters_is_not_drawn_as_degrees(tile):
+    with pytest.raises(tiles.TileError, match="expected a raster in degrees"):
+        maps.draw_land_cover(Figure().add_subplot(), tile[:10, :10].rio.reproject("EPSG:32611"))
+
+
+def test_a_mask_of_numbers_is_a_mask(tile):
+    part = tile[:10, :10].load()
+    maps.draw_land_cover(ax := Figure().add_subplot(), part, where=np.eye(10, dtype="uint8"))
+    assert ax.images[0].get_array().count() == 10
 
 
 def test_the_whole_tile_is_a_box(tile):

@@ -13,7 +13,18 @@ from icechunk.xarray import to_icechunk
 
 from workshop import legend, repository
 from workshop.repository import ARRAY, CubeError
-from workshop.tiles import SAMPLE_TILE, TEACHING_WINDOW, TOLERANCE, YEARS, Box, open_tile, select_box, tile_source
+from workshop.tiles import (
+    SAMPLE_TILE,
+    TEACHING_WINDOW,
+    TOLERANCE,
+    YEARS,
+    Box,
+    axis,
+    check_box,
+    open_tile,
+    select_box,
+    tile_source,
+)
 
 # 0 is a class, so what was never written must read as "no data"
 ENCODING = {
@@ -39,11 +50,14 @@ def build(
     CubeError
         When the repository holds a cube of another box, or later years.
     """
+    box = check_box(box)
     repo = repository.open_or_create(storage)
     for year in years:
 
         def append(session: icechunk.Session, year: int = year) -> tuple[str, dict[str, Any]] | None:
             there = repository.years(session.store)
+            if there:
+                _check_box(repository.open_array(session.store), box)
             if year in there:
                 return None
             if there and year < there[-1]:
@@ -53,13 +67,7 @@ def build(
             layer = select_box(open_tile(tile, year), box).load()
             _check_classes(layer)
             if there:
-                cube = repository.open_array(session.store)
-                layer = _on_grid_of(cube, layer)
-                if layer.shape != cube.shape[1:]:
-                    raise CubeError(
-                        f"appending {year}: expected the cube of {box}, found one of {cube.sizes['y']} x "
-                        f"{cube.sizes['x']} pixels; choose another path for this box"
-                    )
+                layer = _on_grid_of(repository.open_array(session.store), layer)
             how = {"append_dim": "year", "mode": "a-"} if there else {"encoding": ENCODING}
             to_icechunk(layer.expand_dims(year=[year]).to_dataset(), session, **how)
             # what is appended is encoded like what is there, and may come back as something else
@@ -100,7 +108,12 @@ def write_region(
     """
     if patch.dtype != np.uint8:
         raise CubeError(f"expected class codes as uint8, found {patch.dtype}; open without masking or scaling")
-    patch = patch.load()
+    if set(patch.dims) != {"y", "x"} or not patch.size:
+        raise CubeError(
+            f"expected a patch (y, x) with pixels, found {dict(patch.sizes)}; choose one year or band, keep y and x by "
+            "slices or lists, and give y from north to south"
+        )
+    patch = patch.transpose("y", "x").load()
     _check_classes(patch)
     before = None
 
@@ -139,6 +152,16 @@ def _check_classes(layer: xr.DataArray) -> None:
         raise CubeError(f"expected values of the legend, found {unknown[:10].tolist()}; is this a land-cover layer?")
 
 
+def _check_box(cube: xr.DataArray, box: Box) -> None:
+    """Raise an error where the cube is not that of a box, to a pixel, which a tile's pixel edges round it to."""
+    (y, down), (x, right) = axis(cube, "y"), axis(cube, "x")
+    west, north = x - right / 2, y - down / 2
+    found = Box(west, north + down * cube.sizes["y"], west + right * cube.sizes["x"], north)
+    slack = (0.5 + TOLERANCE) * max(abs(down), abs(right))
+    if any(abs(has - wanted) > slack for has, wanted in zip(found, box, strict=True)):
+        raise CubeError(f"expected the cube of {box}, found one of {found}; choose another path for this box")
+
+
 def _on_grid_of(cube: xr.DataArray, layer: xr.DataArray) -> xr.DataArray:
     """Return the layer with the cube's own coordinates, which it may miss by a tenth of a pixel."""
     if layer.rio.crs != cube.rio.crs:
@@ -146,14 +169,14 @@ def _on_grid_of(cube: xr.DataArray, layer: xr.DataArray) -> xr.DataArray:
             f"expected the CRS {cube.rio.crs}, found {layer.rio.crs}; reproject with nearest-neighbor resampling, or "
             "write the CRS if it only got lost"
         )
-    for axis in ("y", "x"):
-        centers, step = cube[axis].values, abs(float(cube[axis][1] - cube[axis][0]))
-        there = cube.indexes[axis].get_indexer(layer[axis], method="nearest", tolerance=TOLERANCE * step)
+    for name in ("y", "x"):
+        centers, step = cube[name].values, abs(axis(cube, name)[1])
+        there = cube.indexes[name].get_indexer(layer[name], method="nearest", tolerance=TOLERANCE * step)
         if (there < 0).any():
             raise CubeError(
-                f"expected pixel centers of the cube along {axis}, from {centers[0]:.6f} to {centers[-1]:.6f} in steps "
-                f"of {step:.6g}, found {float(layer[axis][there < 0][0]):.6f}; cut the layer to the cube, or align it "
+                f"expected pixel centers of the cube along {name}, from {centers[0]:.6f} to {centers[-1]:.6f} in steps "
+                f"of {step:.6g}, found {float(layer[name][there < 0][0]):.6f}; cut the layer to the cube, or align it "
                 "with nearest-neighbor resampling"
             )
-        layer = layer.assign_coords({axis: centers[there]})
+        layer = layer.assign_coords({name: centers[there]})
     return layer

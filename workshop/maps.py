@@ -85,9 +85,14 @@ def draw_land_cover(ax: Axes, raster: xr.DataArray, title: str = "", where: np.n
     With ``where``, a mask of the raster's shape, only its pixels are drawn, and the ground is bare elsewhere.
     """
     if where is not None:
-        where = tiles.north_up(raster.copy(data=where)).values
+        where = tiles.north_up(raster.copy(data=np.asarray(where, bool))).values
     raster = tiles.north_up(raster)
     west, south, east, north = raster.rio.bounds()
+    if max(abs(south), abs(north)) > 91 or (raster.rio.crs and not raster.rio.crs.is_geographic):
+        raise tiles.TileError(
+            f"expected a raster in degrees, found {raster.rio.crs}, {south:g} to {north:g} along y; "
+            'raster.rio.reproject("EPSG:4326") moves it, each pixel to the nearest'
+        )
     shrunk = cos(radians((south + north) / 2))  # a degree of longitude is shorter than one of latitude
     ax.set_facecolor(BARE)
     # Every n-th pixel is more than the page can show. By bands, copied: TIFF readers return views of all between.
@@ -211,6 +216,11 @@ def write_palette_cog(raster: xr.DataArray, path: str | Path) -> Path:
     It is placed where its coordinates are, north up.
     """
     raster = tiles.north_up(raster)
+    if raster.dtype != np.uint8 or raster.rio.crs is None:
+        raise tiles.TileError(
+            f"expected class codes as uint8 with a CRS, found {raster.dtype} and {raster.rio.crs}; "
+            f'raster.fillna({legend.NODATA}).astype("uint8") and raster.rio.write_crs give them'
+        )
     with rasterio.MemoryFile() as memory:
         with memory.open(
             driver="GTiff",

@@ -66,9 +66,12 @@ def open_array(store: icechunk.IcechunkStore, group: str | None = None) -> xr.Da
 def years(store: icechunk.IcechunkStore) -> list[int]:
     """Return the years of the cube in a session's store; none where nothing is written yet."""
     try:
-        return zarr.open_group(store, mode="r")["year"][:].tolist()
+        group = zarr.open_group(store, mode="r")
     except GroupNotFoundError:
         return []
+    if "year" not in group:
+        raise CubeError(f"expected a cube with years, found a group of {sorted(group)}; choose another path")
+    return group["year"][:].tolist()
 
 
 def commit(

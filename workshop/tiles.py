@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import numpy as np
 import rasterio
+import rasterio.cache
 import rioxarray
 import xarray as xr
 from affine import Affine
@@ -189,7 +190,10 @@ def open_tile(name: str, year: int, root: str | Path | None = None, chunks: dict
 
 
 def gdal_path(path: str) -> str:
-    """Return how GDAL is told to open a file or URL: of a URL without requests for side-car files, which tiles lack."""
+    """Return how GDAL is told to open a file or URL: of a URL without requests for side-car files, which tiles lack.
+
+    What a ``.msk`` or ``.aux.xml`` beside a tile says is therefore known in a folder only.
+    """
     return f"/vsicurl?empty_dir=yes&url={quote(path, safe='')}" if is_url(path) else path
 
 
@@ -210,6 +214,8 @@ def check_tile(path: str, name: str, year: int) -> str:
     """
     label = f"{name} ({year})"
     size = _remote_size(path, label) if is_url(path) else _local_size(path, label)
+    if is_url(path):
+        rasterio.cache.invalidate(gdal_path(path))  # else GDAL remembers parts of a file that was replaced
     try:
         with rasterio.open(gdal_path(path)) as src:
             _validate(src, name, label, size)
@@ -288,19 +294,21 @@ def _check_strips(src: rasterio.DatasetReader, label: str, size: int) -> None:
     if not remote:  # where it costs a tenth of a second, and no request
         require_strips(src, label, (0, src.height))
     # Strips are written from top to bottom, so a cut file lacks the last one.
-    for down in reversed(range(-(-src.height // src.block_shapes[0][0]))):
-        start, length = (src.get_tag_item(f"BLOCK_{k}_0_{down}", "TIFF", bidx=1) for k in ("OFFSET", "SIZE"))
-        if start:
+    height, width = src.block_shapes[0]
+    end = 0
+    for down in reversed(range(-(-src.height // height))):
+        for right in range(-(-src.width // width)):
+            start, length = (src.get_tag_item(f"BLOCK_{k}_{right}_{down}", "TIFF", bidx=1) for k in ("OFFSET", "SIZE"))
+            end = max(end, int(start) + int(length)) if start else end
+        if end:
             break
         if remote:
             raise TileError(
                 f"{label}: expected pixels in all of its strips, found none in the last one: the connection broke, so "
                 "try again, or the tile is sparse, which is read from a folder only"
             )
-    if start and int(start) + int(length) > size:
-        raise TileError(
-            f"{label}: truncated; expected at least {int(start) + int(length):,} bytes, found {size:,}; fetch it again"
-        )
+    if end > size:
+        raise TileError(f"{label}: truncated; expected at least {end:,} bytes, found {size:,}; fetch it again")
 
 
 def require_strips(src: rasterio.DatasetReader, label: str, rows: tuple[int, int]) -> None:
@@ -353,19 +361,28 @@ def axis(raster: xr.DataArray, name: str) -> tuple[float, float]:
     """Return the center of the first pixel along ``"y"`` or ``"x"``, and the step to the next, from the coordinates.
 
     A raster may run either way and be thinned; the GeoTransform that it carries may be that of another raster. Only
-    where there is a single pixel, the transform says how large it is.
+    where there is a single pixel, it says the size, if it also says where that pixel is.
 
     Raises
     ------
     TileError
-        When there are no coordinates, or they are not even.
+        When there are no coordinates, they are not even, or a single pixel has no size.
     """
-    if name not in raster.coords or not raster.sizes[name]:
-        raise TileError(f"expected a raster with pixels and a coordinate along {name}, found none")
+    if name not in raster.dims or name not in raster.coords or not raster.sizes[name]:
+        raise TileError(
+            f"expected a raster with pixels and a coordinate along {name}, found none; keep both dimensions"
+        )
     centers = raster[name].values.astype(float)
     if centers.size == 1:
-        transform = raster.rio.transform()
-        return float(centers[0]), transform.e if name == "y" else transform.a
+        text = raster.coords.get(raster.rio.grid_mapping, xr.DataArray()).attrs.get("GeoTransform", "nan " * 6)
+        left, right, _, top, _, down = map(float, text.split())
+        edge, step = (top, down) if name == "y" else (left, right)
+        if not abs(edge + step / 2 - centers[0]) <= TOLERANCE * abs(step):
+            raise TileError(
+                f"expected two pixels along {name}, or one of known size, found one whose GeoTransform is missing, or "
+                "of another raster; cut it with tiles.select_box"
+            )
+        return float(centers[0]), step
     first, step = float(centers[0]), float((centers[-1] - centers[0]) / (centers.size - 1))
     off = np.abs(centers - (first + step * np.arange(centers.size)))
     if not step or not (off <= TOLERANCE * abs(step)).all():  # NaN is off, too
@@ -378,13 +395,18 @@ def axis(raster: xr.DataArray, name: str) -> tuple[float, float]:
 
 def place(raster: xr.DataArray) -> Affine:
     """Return the transform of a raster, as its coordinates have it; see :func:`axis`."""
-    (y, down), (x, right) = axis(raster, "y"), axis(raster, "x")
+    return _transform(*axis(raster, "y"), *axis(raster, "x"))
+
+
+def _transform(y: float, down: float, x: float, right: float) -> Affine:
     return Affine(*(round(number, 12) for number in (right, 0, x - right / 2, 0, down, y - down / 2)))
 
 
 def north_up(raster: xr.DataArray) -> xr.DataArray:
-    """Return a raster with ``y`` falling, ``x`` rising, and the transform that its coordinates have."""
-    raster = raster.isel(
+    """Return a raster ``(y, x)`` with ``y`` falling, ``x`` rising, and the transform that its coordinates have."""
+    if set(raster.dims) != {"y", "x"}:
+        raise TileError(f"expected a raster with dimensions (y, x), found {raster.dims}; choose the others with isel")
+    raster = raster.transpose("y", "x").isel(
         y=slice(None, None, -1 if axis(raster, "y")[1] > 0 else 1),
         x=slice(None, None, -1 if axis(raster, "x")[1] < 0 else 1),
     )
@@ -430,4 +452,5 @@ def select_box(raster: xr.DataArray, box: Box) -> xr.DataArray:
         spans[name] = slice(inside[0], inside[-1] + 1)
     cut = raster.isel(spans)
     # the raster's transform begins at the raster's corner; readers that trust it would put the box there
-    return cut.rio.write_transform(place(cut))
+    (y, down), (x, right) = ((grid[k][0] + spans[k].start * grid[k][1], grid[k][1]) for k in ("y", "x"))
+    return cut.rio.write_transform(_transform(y, down, x, right))

@@ -17,7 +17,6 @@ import imagecodecs
 import numpy as np
 import obstore
 import rasterio
-import rasterio.cache
 import xarray as xr
 import zarr
 from obspec_utils.registry import ObjectStoreRegistry
@@ -97,7 +96,6 @@ def open_virtual_tile(name: str, year: int, root: str | Path | None = None) -> x
         When references cannot express the file, or its server does not send parts of a file.
     """
     path, label = gdal_path(tile_path(name, year, root)), f"{name} ({year})"
-    rasterio.cache.invalidate(path)  # else GDAL remembers a file on a server that was replaced
     with open_tile(name, year, root) as like:  # checked
         attributes = like.attrs | {"grid_mapping": "spatial_ref"}
         coords = {name: like[name] for name in ("y", "x", "spatial_ref")}
@@ -180,7 +178,7 @@ def check_sources(cube: xr.DataArray | xr.Dataset, name: str, root: str | Path |
             f"expected a cube with the coordinate {DIGEST}, found {', '.join(map(str, cube.coords))}; make the "
             "references with open_virtual_tile"
         )
-    kept = zip(cube.year.values.tolist(), cube[DIGEST].values.tolist(), strict=True)
+    kept = zip(*(np.atleast_1d(cube[name].values).tolist() for name in ("year", DIGEST)), strict=True)
     others = [year for year, digest in kept if open_virtual_tile(name, year, root)[DIGEST].item() != digest]
     if others:
         raise VirtualError(

@@ -105,6 +105,8 @@ def pixel_area(latitude: np.ndarray, height: float, width: float) -> np.ndarray:
 
 def _check_grid(lulc: xr.DataArray) -> list[tuple[float, float]]:
     """Return the centre of the first pixel along y and along x, each with the step to the next."""
+    if set(lulc.dims) - {"year", "y", "x"}:
+        raise ZonalError(f"expected dimensions (year, y, x) or (y, x), found {lulc.dims}; choose the others with isel")
     if lulc.dtype != np.uint8:
         raise ZonalError(f"expected class codes as uint8, found {lulc.dtype}; open without masking or scaling")
     if not _in_degrees(lulc.rio.crs):
@@ -171,7 +173,9 @@ def _check_zones(zones: gpd.GeoDataFrame | gpd.GeoSeries, extent: tuple[float, .
     def refuse(wrong: np.ndarray, message: str) -> None:
         for z in np.flatnonzero(wrong)[:1]:
             name, shape = zones.index[z : z + 1].tolist()[0], shapes[z]
-            words = {"name": repr(name), "here": f"zones.loc[{name!r}{column}]", "span": span.format(*bounds[z])}
+            plain = isinstance(name, str | int | float) and name == name  # NaN and dates cannot be typed
+            label = repr(name) if plain else f"zones.index[{z}]"
+            words = {"name": label, "here": f"zones.loc[{label}{column}]", "span": span.format(*bounds[z])}
             words |= {"text": str(shape)[:30], "reason": shapely.is_valid_reason(shape), "cube": cube, "cut": cut}
             raise ZonalError(f"zone {name!r}: expected " + message.format(**words))
 
@@ -194,8 +198,9 @@ def _check_zones(zones: gpd.GeoDataFrame | gpd.GeoSeries, extent: tuple[float, .
         [bounds[z, 2] - bounds[z, 0] > 180 and _jumps(shape) for z, shape in enumerate(shapes)],
         "edges that span at most 180 degrees of longitude, or all 360 between two meridians, found {span} and an edge "
         "that may go either way around the globe; if the zone crosses the antimeridian, {here} = "
-        "shapely.transform({here}, lambda xy: xy + (xy < 0) * [360, 0]) adds 360 to negative longitudes; if it is that "
-        "wide, {here} = shapely.segmentize({here}, 1) gives it more corners; around a pole, it needs corners there, at "
+        "shapely.transform({here}, lambda xy: xy + (xy < 0) * [360, 0]) adds 360 to negative longitudes (where it also "
+        "crosses Greenwich, split it at the antimeridian instead); if it is that wide, {here} = "
+        "shapely.segmentize({here}, 1) gives it more corners; around a pole, it needs corners there, at "
         "longitudes 180 and -180",
     )
     refuse(
@@ -206,7 +211,7 @@ def _check_zones(zones: gpd.GeoDataFrame | gpd.GeoSeries, extent: tuple[float, .
     outside, flipped = ~_touches(bounds, extent).any(axis=0), bounds[:, [1, 0, 3, 2]]
     fits = _touches(flipped, extent).any(axis=0) & (np.abs(flipped[:, [1, 3]]) <= 90).all(axis=1)
     refuse(
-        fits & (outside | (np.abs(bounds[:, [1, 3]]) > 90 + 1e-9).any(axis=1)),
+        fits & (outside | (np.abs(bounds[:, [1, 3]]) > 91).any(axis=1)),
         "zones in the cube, which has {cube}, found {span}, perhaps swapped: zones.geometry.transform(lambda xy: "
         "xy[:, ::-1]) swaps them back; or zones.drop({name}) leaves it out",
     )
