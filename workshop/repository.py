@@ -12,7 +12,7 @@ import zarr
 from zarr.errors import GroupNotFoundError
 
 ARRAY = "lulc"
-ATTEMPTS = 1000  # at a commit; each that fails is one that somebody else landed, and who has just landed is ahead
+ATTEMPTS = 1000  # at a commit; each that fails is a commit that somebody else landed
 
 
 class CubeError(Exception):
