@@ -280,7 +280,8 @@ def _validate(src: rasterio.DatasetReader, name: str, label: str, size: int) -> 
             f"if these pixels are invalid, write {legend.NODATA} there, and in any case remove the declaration: open "
             'the file with rasterio.open(path, "r+") and set its nodata to None'
         )
-    if MaskFlags.per_dataset in src.mask_flag_enums[0]:
+    # GDAL looks for a mask in a file of its own only until a web map's tile server has told it not to
+    if MaskFlags.per_dataset in src.mask_flag_enums[0] or os.path.exists(f"{src.name}.msk"):
         raise TileError(
             f"{label}: expected all pixels to be valid, found a mask beside them, which a cube of classes would lose; "
             f"write a file without mask, with {legend.NODATA} where read_masks(1) of rasterio is 0"
