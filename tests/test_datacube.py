@@ -21,10 +21,11 @@ from rasterio.windows import from_bounds
 from workshop import datacube, repository, tiles
 
 BOX = tiles.Box(-112.5, 40.875, -112.25, 41.0)  # 500 x 1000 pixels, two chunks a year
-# Icechunk's threads do not survive a fork, so the process that is forked must not have imported it.
+# Icechunk's threads do not survive a fork, so the process that is forked must not have imported it. All else that
+# takes long is there already; nbformat's own imports take three seconds.
 PROCESSES = multiprocessing.get_context("forkserver" if hasattr(socket, "AF_UNIX") else "spawn")
 if PROCESSES.get_start_method() == "forkserver":
-    PROCESSES.set_forkserver_preload(["pytest", "workshop.tiles", "xarray", "zarr", "obstore", "boto3"])
+    PROCESSES.set_forkserver_preload(["nbval.plugin", "geopandas", "workshop.maps", "workshop.tiles", "zarr", "boto3"])
 
 
 def layer(year, box=BOX):
