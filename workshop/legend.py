@@ -20,7 +20,11 @@ def _read() -> pd.DataFrame:
 
 
 def table() -> pd.DataFrame:
-    """Return the legend, one row for each ``value`` in use: ``group``, ``class`` and ``colour`` (``#RRGGBB``)."""
+    """Return the legend, one row per ``value`` in use.
+
+    The columns are ``group``, ``class``, ``colour`` (``#RRGGBB``), and what a class of a scale measures: ``quantity``
+    (such as ``"tree height (m)"``) from ``low`` to ``high``. The tallest trees have no ``high``.
+    """
     return _read().copy()
 
 
@@ -48,6 +52,27 @@ def group_index() -> np.ndarray:
     lookup = np.full(256, 255, np.uint8)
     lookup[_read().index] = pd.factorize(_read()["group"])[0]
     return lookup
+
+
+def flags() -> dict[str, list[int] | str]:
+    """Return the attributes that tell other tools what the numbers of an array of classes mean.
+
+    Returns
+    -------
+    dict
+        ``flag_values`` (a list of numbers, as JSON has no arrays of bytes), ``flag_meanings`` and ``flag_colors``, each a
+        string with one word per value, separated by blanks.
+
+    Notes
+    -----
+    CF conventions 1.12, section 3.5, defines values and meanings. ``flag_colors`` is a custom of servers such as ncWMS.
+    """
+    names = _read()["class"].str.lower().str.replace("%", "percent")
+    return {
+        "flag_values": _read().index.to_list(),
+        "flag_meanings": " ".join(names.str.replace("[^a-z0-9_.+@-]+", "_", regex=True)),
+        "flag_colors": " ".join(_read()["colour"]),
+    }
 
 
 def hex_colours() -> list[str]:
