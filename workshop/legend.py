@@ -60,7 +60,7 @@ def flags() -> dict[str, list[int] | str]:
     Returns
     -------
     dict
-        ``flag_values`` (a list of numbers, as JSON has no arrays of bytes), ``flag_meanings`` and ``flag_colors``, each a
+        ``flag_values``, a list, because JSON has no arrays of bytes; ``flag_meanings`` and ``flag_colors``, each a
         string with one word per value, separated by blanks.
 
     Notes
