@@ -1,5 +1,6 @@
 """Maps and legend: every class in its own colour, classes kept classes, and no network taken for granted."""
 
+import csv
 import os
 import re
 import subprocess
@@ -7,13 +8,17 @@ import sys
 import textwrap
 import time
 import tracemalloc
+from itertools import pairwise
 
 import holoviews
 import matplotlib.pyplot as plt
+import nbformat
 import numpy as np
 import pytest
 import rasterio
 import xarray as xr
+import zarr
+from conftest import NOTEBOOKS
 from matplotlib_scalebar.scalebar import ScaleBar
 from pyproj import Geod
 from xarray.backends import BackendArray
@@ -58,6 +63,87 @@ def test_the_legend_is_the_one_of_the_design():
     for value in range(256):
         inside = [i for i, (first, last) in enumerate(spans.values()) if first <= value <= last]
         assert lookup[value] == (inside[0] if inside else 255)
+
+
+def rows():
+    """Read the legend without the code that is tested."""
+    with legend.LEGEND_CSV.open(encoding="utf-8", newline="") as file:
+        return {int(row["value"]): row for row in csv.DictReader(file)}
+
+
+@pytest.mark.parametrize("value", rows())
+def test_a_class_says_what_glad_says(value):
+    row = rows()[value]
+    on_land = value - 100 * (100 <= value <= 148)  # wetland repeats the scales of dry land
+    if on_land <= 24:
+        percent = min(100, 4 * on_land + 3 + (on_land == 24))
+        expected, text = ("short vegetation (%)", percent, percent), rf", {percent} % (cover|short vegetation)"
+    elif on_land <= 47:
+        meters = on_land - 22
+        expected, text = ("tree height (m)", meters, meters), f", {meters} m"
+    elif on_land == 48:
+        expected, text = ("tree height (m)", 25, ""), ", more than 25 m"
+    elif 200 <= value <= 207:
+        low = 10 * (value - 198)
+        high = 100 if value == 207 else low + 9
+        expected, text = ("water (% of the year)", low, high), f", {low} to {high} % of the year"
+    else:
+        expected, text = ("", "", ""), ""
+    assert (row["quantity"], row["low"], row["high"]) == tuple(map(str, expected))
+    assert re.fullmatch(re.escape(row["group"]) + text, row["class"])
+    there = legend.table().loc[value].fillna("")
+    assert (there["quantity"], there["low"], there["high"]) == expected
+
+
+def test_flags_are_the_legend_in_words_that_cf_permits():
+    flags = legend.flags()
+    values, meanings = flags["flag_values"], flags["flag_meanings"].split(" ")
+    assert values == list(rows())
+    assert flags["flag_colors"].split(" ") == [row["colour"] for row in rows().values()]
+    assert len(meanings) == len(set(meanings)) == len(values) == 111
+    for word, row in zip(meanings, rows().values(), strict=True):
+        assert re.fullmatch("[A-Za-z0-9_.+@-]+", word)
+        plain = row["class"].lower().replace("%", "percent").replace("/", " ").replace(",", "")
+        assert word == plain.replace(" ", "_")
+    assert meanings[values.index(25)] == "tree_cover_terra_firma_3_m"
+
+
+def test_flags_can_be_written_and_read():
+    codes = xr.DataArray(np.zeros(2, "uint8"), dims="x", name="lulc", attrs=legend.flags())
+    store = zarr.storage.MemoryStore()
+    codes.to_dataset().to_zarr(store, consolidated=False)
+    again = xr.open_zarr(store, consolidated=False)["lulc"]
+    assert again.dtype == np.uint8
+    assert again.attrs == legend.flags()
+
+
+def test_lesson_08_counts_forest_and_water_as_a_plain_sum_does():
+    cells = nbformat.read(NOTEBOOKS[7], as_version=4).cells
+    shown = {
+        cell.id: cell.outputs[0].data["text/plain"] for cell in cells if cell.id in ("forest-table", "water-table")
+    }
+    with rasterio.open(tiles.tile_path("50N_120W", 2020)) as src:
+        codes = src.read(1, window=src.window(-112.5, 40.5, -111.5, 41))
+    norths = np.linspace(41, 40.5, len(codes) + 1)
+    geod = Geod(ellps="WGS84")
+    strips = [geod.polygon_area_perimeter([0, 0, 1, 1], [n, s, s, n])[0] for n, s in pairwise(norths)]
+    pixel = np.abs(strips) / 1e6 / codes.shape[1]
+
+    def km2(*spans):
+        return sum((((codes >= first) & (codes <= last)).sum(axis=1) * pixel).sum() for first, last in spans)
+
+    trees, forest = km2((25, 48), (125, 148)), km2((27, 48), (127, 148))
+    water = [km2((200 + k, 200 + k)) for k in range(8)]
+    least = sum(area * (20 + 10 * k) / 100 for k, area in enumerate(water))
+    most = sum(area * (29 + 10 * k + (k == 7)) / 100 for k, area in enumerate(water))
+    assert most > least > 0
+    for name, expected in (
+        ("forest-table", [trees, trees - forest, forest]),
+        ("water-table", [sum(water), least, most]),
+    ):
+        year, *numbers = map(float, shown[name].splitlines()[-1].split())
+        assert year == 2020
+        np.testing.assert_allclose(numbers, expected, atol=0.06)
 
 
 def test_callers_cannot_spoil_the_legend():
