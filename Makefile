@@ -4,6 +4,7 @@
 #   make lint     ruff, code and notebooks              make lock     resolve the dependencies anew
 #   make doctor   say whether this machine is ready     make bench    measure speed, write benchmarks/README.md
 #   make clean    remove environment and caches         make site     build the web site from the stored outputs
+#   make viewer   build the page that reads a published cube in the browser (with npm), into build/viewer
 
 # Another Python: `make test PYTHON_VERSION=3.13` makes a new environment with it.
 PYTHON_VERSION ?= >=3.12,<3.14
@@ -20,17 +21,17 @@ SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 # Compiled modules halve the start of every kernel; another active environment must not leak in.
 unexport PYTHONDONTWRITEBYTECODE VIRTUAL_ENV CONDA_PREFIX PYTHONPATH
 
-.PHONY: lab test soak render lock lint bench doctor site clean setup browser
+.PHONY: lab test soak render lock lint bench doctor site viewer clean setup browser viewer-where-npm-is
 
 lab: setup
 	$(RUN) -m jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks \
 		--LabApp.workspaces_dir=.venv/lab-workspaces $(ROOT_FLAG) $(LAB_FLAGS)
 
-# CI always looks at the lessons in a browser, elsewhere `make test` does so where there is one.
-test: setup $(if $(CI),browser)
+# CI always looks at the lessons and the viewer in a browser, elsewhere `make test` does so where there is one.
+test: setup $(if $(CI),browser viewer,viewer-where-npm-is)
 	$(RUN) tests/offline.py $(RUN) -m pytest
 
-soak: setup $(if $(CI),browser)
+soak: setup $(if $(CI),browser viewer,viewer-where-npm-is)
 	$(RUN) tests/offline.py $(RUN) -m pytest -m soak
 
 render: setup
@@ -48,9 +49,25 @@ bench: setup
 	$(RUN) -m benchmarks
 
 # fresh each time, since Sphinx does not know that a lesson's page holds the answers too
-site: setup
+site: setup viewer-where-npm-is
 	$(RUN) -m sphinx -q -W --keep-going -n -E -c docs -d build/doctrees . build/site
 	@echo "The site begins at build/site/index.html"
+
+viewer: build/viewer/index.html
+	@echo "Put the files of build/viewer into a store's folder, or add ?store=ADDRESS to the address of the page"
+
+build/viewer/index.html: viewer/node_modules/.package-lock.json $(wildcard viewer/*.*)
+	npm run --silent --prefix viewer build
+	touch $@
+
+viewer/node_modules/.package-lock.json: viewer/package-lock.json viewer/.npmrc
+	npm ci --silent --prefix viewer
+	touch $@
+
+# On a train, what is built already must do; the site and the tests go without where nothing is.
+viewer-where-npm-is:
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory viewer || echo "The viewer was not built"; \
+		else echo "Without npm, there is no viewer"; fi
 
 setup: $(ENVIRONMENT)
 	$(RUN) -m workshop.sample
@@ -77,4 +94,4 @@ lock: | $(OWN_UV)
 	"$(UV)" run --no-project --python "$(PYTHON_VERSION)" tools/lock.py
 
 clean:
-	rm -rf .venv .uv build .pytest_cache .ruff_cache notebooks/.ipynb_checkpoints solutions/.ipynb_checkpoints
+	rm -rf .venv .uv build viewer/node_modules .pytest_cache .ruff_cache notebooks/.ipynb_checkpoints solutions/.ipynb_checkpoints

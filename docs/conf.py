@@ -4,11 +4,16 @@ The source folder is the project itself, so that one link is good on GitHub, in 
 """
 
 import re
+import shutil
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
+
+# made by `make viewer`; where there is no npm, the site goes without
+VIEWER = ROOT / "build" / "viewer"
+with_viewer = (VIEWER / "index.html").is_file()
 
 project = "From GeoTIFFs to a datacube"
 language = "en_GB"
@@ -21,7 +26,15 @@ include_patterns = [
     "benchmarks/README.md",
 ]
 # what Sphinx need not even walk through
-exclude_patterns = [".*", "build", "data/2*", "notebooks/scratch", "solutions/scratch", "**/.ipynb_checkpoints"]
+exclude_patterns = [
+    ".*",
+    "build",
+    "viewer",
+    "data/2*",
+    "notebooks/scratch",
+    "solutions/scratch",
+    "**/.ipynb_checkpoints",
+]
 extensions = ["myst_nb"]
 
 nb_execution_mode = "off"
@@ -50,7 +63,7 @@ html_theme_options = {
     "show_toc_level": 2,
     "navbar_persistent": [],  # the search field stands in the sidebar
     "footer_content_items": [],
-    "primary_sidebar_end": [],  # no advertisements
+    "primary_sidebar_end": ["viewer.html"] if with_viewer else [],  # no advertisements
 }
 
 
@@ -64,7 +77,19 @@ def lead_to_the_first_page(app, docname, text):
     text[0] = text[0].replace("](../README.md", "](../docs/index.md")
 
 
+def add_the_viewer(app, exception):
+    """Put the viewer below the site, and the store that it shows into the same folder."""
+    if with_viewer and not exception:
+        from tools import window
+
+        folder = Path(app.outdir) / "viewer"
+        shutil.rmtree(folder, ignore_errors=True)
+        window.write(folder)
+        shutil.copytree(VIEWER, folder, dirs_exist_ok=True)
+
+
 def setup(app):
     """Connect the above."""
     app.connect("include-read", lead_links_upwards)
     app.connect("source-read", lead_to_the_first_page)
+    app.connect("build-finished", add_the_viewer)

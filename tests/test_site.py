@@ -3,6 +3,7 @@
 import functools
 import http.server
 import itertools
+import os
 import posixpath
 import re
 import subprocess
@@ -54,8 +55,8 @@ def site(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pages(site):
-    # _static holds the theme's templates
-    paths = [path for path in site.rglob("*.html") if "_static" not in path.parts]
+    # _static holds the theme's templates; test_viewer.py looks at the viewer
+    paths = [path for path in site.rglob("*.html") if not {"_static", "viewer"} & set(path.parts)]
     return {
         path.relative_to(site).as_posix(): BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
         for path in paths
@@ -210,6 +211,20 @@ def test_axe_finds_no_barrier_and_the_console_no_error(driver, address, name):
         result = axe.run(options={"runOnly": {"type": "tag", "values": WCAG}, "resultTypes": ["violations"]})
         assert "color-contrast" in {rule["id"] for rule in result["passes"]}
         assert not [(v["id"], v["nodes"][0]["html"], v["nodes"][0]["failureSummary"]) for v in result["violations"]]
+
+
+@needs_browser
+def test_the_viewer_stands_below_the_site_and_shows_its_store(site, driver, address):
+    if not (site / "viewer").is_dir():
+        assert not os.environ.get("CI"), "`make test` should have built the viewer"
+        pytest.skip("no viewer on this machine (`make viewer` builds it, with npm)")
+    severe(driver)
+    driver.get(f"{address}/docs/index.html")
+    driver.find_element(By.CSS_SELECTOR, "a[href='../viewer/index.html']").click()
+    WebDriverWait(driver, PATIENCE).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#map[aria-busy=false]"))
+    assert "SYNTHETIC" in driver.find_element(By.ID, "attributes").text
+    assert driver.execute_script("return document.querySelector('#dimensions input').max") == "4"
+    assert not severe(driver)
 
 
 @needs_browser

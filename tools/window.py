@@ -1,0 +1,39 @@
+"""The store that the site's viewer shows: the teaching window of the sample, as plain Zarr with levels."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+import zarr
+
+from workshop import conventions, sample, tiles, world
+
+FACTORS = (8, 40)
+
+
+def write(folder: Path, years: tuple[int, ...] = tiles.YEARS) -> None:
+    """Write the store into a folder."""
+    sample.ensure_tiles()
+    layers = []
+    for year in years:
+        with tiles.open_tile(sample.SAMPLE_TILE, year) as tile:
+            layers.append(tiles.select_box(tile, tiles.TEACHING_WINDOW).load())
+    cube = xr.concat(layers, dim=xr.DataArray(list(years), dims="year", name="year"))
+    summaries = [[world.summarize(layer[top : top + 1000]) for top in (0, 1000)] for layer in cube.values]
+    levels = [cube]
+    for k, factor in enumerate(FACTORS, start=1):
+        pixels = np.stack([np.concatenate([band[k] for band in bands]) for bands in summaries])
+        centers = {name: cube[name].values.reshape(-1, factor).mean(1) for name in "yx"}
+        level = xr.DataArray(pixels, dims=cube.dims, coords={"year": cube.year, **centers}, attrs=cube.attrs)
+        levels.append(level.rio.write_crs(cube.rio.crs))
+    store = zarr.storage.LocalStore(folder)
+    about = {"title": "Land cover around Salt Lake City, a made-up sample", "source": cube.source}
+    zarr.create_group(store, attributes=conventions.pyramid(levels) | about)
+    for k, level in enumerate(levels):
+        chunks = (1, *(min(500, level.sizes[name]) for name in "yx"))
+        encoding = {"lulc": {"chunks": chunks, "fill_value": 255, "grid_mapping": "spatial_ref"}}
+        conventions.describe(level).to_zarr(store, group=str(k), encoding=encoding, consolidated=False)
+    with warnings.catch_warnings():  # the specification has let it be since July 2026
+        warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
+        zarr.consolidate_metadata(store)
