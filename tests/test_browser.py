@@ -352,6 +352,7 @@ def driver(browser):
     """Return the browser with a new tab, and nothing noted of what was before."""
     before = browser.current_window_handle
     browser.switch_to.new_window("tab")
+    browser.execute_cdp_cmd("Page.bringToFront", {})  # what is behind is not laid out
     for kind in ("browser", "performance"):
         browser.get_log(kind)
     yield browser

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from icechunk.xarray import to_icechunk
 
-from workshop import legend, repository
+from workshop import conventions, legend, repository
 from workshop.repository import ARRAY, CubeError
 from workshop.tiles import (
     SAMPLE_TILE,
@@ -69,7 +69,7 @@ def build(
             if there:
                 layer = _on_grid_of(repository.open_array(session.store), layer)
             how = {"append_dim": "year", "mode": "a-"} if there else {"encoding": ENCODING}
-            to_icechunk(layer.expand_dims(year=[year]).to_dataset(), session, **how)
+            to_icechunk(conventions.describe(layer.expand_dims(year=[year])), session, **how)
             # what is appended is encoded like what is there, and may come back as something else
             if (found := repository.years(session.store)) != [*there, year]:
                 raise CubeError(f"appending {year}: expected the years {[*there, year]} afterwards, found {found}")
@@ -131,7 +131,7 @@ def write_region(
             )
         before = now
         piece = piece.drop_vars(set(piece.coords) - {"y", "x"}).expand_dims(year=[year])
-        to_icechunk(piece.to_dataset(name=ARRAY), session, region="auto")
+        to_icechunk(piece.to_dataset(name=ARRAY), session, group=repository.finest(session.store), region="auto")
         return message, (metadata or {}) | _describe(year, patch)
 
     return repository.commit(repo, write)

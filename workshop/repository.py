@@ -3,6 +3,7 @@
 What is in a cube is the business of ``datacube.py`` and ``world.py``.
 """
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -19,10 +20,10 @@ class CubeError(Exception):
     """The cube cannot be written as asked; the message says what was expected, what was found, and what to do."""
 
 
-def settings(manifest: icechunk.ManifestConfig | None = None) -> icechunk.RepositoryConfig:
+def settings(manifest: icechunk.ManifestConfig | None = None, tries: int = 5) -> icechunk.RepositoryConfig:
     """Return a repository's settings; with Icechunk's own, a call waits for minutes when the store does not answer."""
     storage = icechunk.StorageSettings(
-        retries=icechunk.StorageRetriesSettings(max_tries=5, initial_backoff_ms=100, max_backoff_ms=2000),
+        retries=icechunk.StorageRetriesSettings(max_tries=tries, initial_backoff_ms=100, max_backoff_ms=2000),
         timeouts=icechunk.StorageTimeoutSettings(connect_timeout_ms=5000, operation_attempt_timeout_ms=60_000),
     )
     return icechunk.RepositoryConfig(storage=storage, manifest=manifest)
@@ -59,14 +60,71 @@ def read(repo: icechunk.Repository, group: str | None = None) -> xr.DataArray:
 
 
 def open_array(store: icechunk.IcechunkStore, group: str | None = None) -> xr.DataArray:
-    """Open the cube in a session's store lazily, as the session has it."""
-    return xr.open_zarr(store, group=group, consolidated=False, decode_coords="all", chunks=None)[ARRAY]
+    """Open the cube in a session's store lazily, as the session has it; of a cube with levels, the finest.
+
+    Where it lies is told by its coordinates, which a cut takes along, and not by the attributes, which would stay.
+    """
+    group = finest(store) if group is None else group
+    array = xr.open_zarr(store, group=group, consolidated=False, decode_coords="all", chunks=None)[ARRAY]
+    array.attrs = {name: value for name, value in array.attrs.items() if not name.startswith(("proj:", "spatial:"))}
+    array.attrs.pop("zarr_conventions", None)
+    return array
+
+
+def read_public(address: str) -> xr.DataArray:
+    """Open a public cube of GLAD's classes lazily, at the tip of ``main``, without an account.
+
+    Parameters
+    ----------
+    address : str
+        ``s3://bucket/prefix`` (with ``AWS_REGION``, else us-east-1, and ``AWS_ENDPOINT_URL``, if set), or an http(s)
+        URL. Ours or another one: of a cube with levels, the finest is taken.
+
+    Returns
+    -------
+    xarray.DataArray
+        ``(year, y, x)``, uint8, with a CRS.
+
+    Raises
+    ------
+    CubeError
+        When there is no repository, no answer within seconds, or no such cube.
+    """
+    where = None
+    if address.startswith("s3://"):
+        bucket, _, prefix = address.removeprefix("s3://").partition("/")
+        region, endpoint = (os.environ.get(f"AWS_{name}") for name in ("REGION", "ENDPOINT_URL"))
+        own = {"endpoint_url": endpoint, "allow_http": True, "force_path_style": True} if endpoint else {}
+        where = {"bucket": bucket, "prefix": prefix, "region": region or "us-east-1"} | own
+    elif not address.startswith(("http://", "https://")):
+        raise CubeError(f"{address}: expected an address such as s3://bucket/prefix or https://example.org/cube")
+    try:
+        storage = icechunk.s3_storage(**where, anonymous=True) if where else icechunk.http_storage(address)
+        store = icechunk.Repository.open(storage, config=settings(tries=2)).readonly_session("main").store
+        how = {"consolidated": False, "decode_coords": "all", "chunks": None, "mask_and_scale": False}
+        dataset = xr.open_zarr(store, group=finest(store), **how)
+    except (icechunk.IcechunkError, GroupNotFoundError, ValueError) as error:
+        raise CubeError(
+            f"{address}: expected a public cube, found none ({' '.join(str(error).split())[:200]}); check the address "
+            "and the network"
+        ) from error
+    found = [array for array in dataset.data_vars.values() if array.ndim == 3 and array.dims[1:] == ("y", "x")]
+    if len(found) != 1 or found[0].dtype != "uint8":
+        raise CubeError(f"{address}: expected one array (year, y, x) of uint8, found {list(dataset.data_vars)}")
+    cube = found[0].rename({found[0].dims[0]: "year"})
+    return cube if cube.rio.crs else cube.rio.write_crs("EPSG:4326")  # GLAD has no other
+
+
+def finest(store: icechunk.IcechunkStore) -> str:
+    """Return the group of the finest level of a cube, by the convention ``multiscales``; the root, if it has none."""
+    levels = zarr.open_group(store, mode="r").attrs.get("multiscales", {"layout": [{"asset": ""}]})
+    return levels["layout"][0]["asset"]
 
 
 def years(store: icechunk.IcechunkStore) -> list[int]:
     """Return the years of the cube in a session's store; none where nothing is written yet."""
     try:
-        group = zarr.open_group(store, mode="r")
+        group = zarr.open_group(store, path=finest(store), mode="r")
     except GroupNotFoundError:
         return []
     if "year" not in group:

@@ -22,7 +22,7 @@ from rasterio.windows import Window
 from tqdm import tqdm
 from zarr.codecs import BloscCodec
 
-from workshop import legend, repository
+from workshop import conventions, legend, repository
 from workshop.repository import ARRAY, CubeError
 from workshop.tiles import (
     NORTH,
@@ -47,8 +47,8 @@ OUTCOMES = ("written", "there already", "outside the box")  # of a tile that did
 SHAPE = (round((NORTH - SOUTH) / RESOLUTION), round(360 / RESOLUTION))  # pixels along y and x: 560,000 x 1,440,000
 CHUNK = 1000  # pixels along y and x; one year deep
 PART = 10 * CHUNK  # rows of a tile that a worker writes at once, so that a few tiles keep many workers busy
-OVERVIEWS = (40, CHUNK)  # pixels of the cube along y and x in one of an overview; a chunk is 25 x 25, or a single one
-MARKS = f"overviews/{CHUNK}/ingested"  # beside the overview whose pixels are chunks, of which it has the shape
+LEVELS = (1, 8, 40, 200, CHUNK)  # groups 0 to 4: pixels of the cube along y and x in a pixel of the level
+MARKS = f"{LEVELS.index(CHUNK)}/ingested"  # beside the overview whose pixels are chunks, of which it has the shape
 UTAH_TILES = ("50N_120W", "50N_110W", "40N_120W", "40N_110W")
 UTAH = Box(west=-114.06, south=36.99, east=-109.04, north=42.01)
 
@@ -56,10 +56,10 @@ UTAH = Box(west=-114.06, south=36.99, east=-109.04, north=42.01)
 def create(storage: icechunk.Storage, years: tuple[int, ...] = YEARS) -> icechunk.Repository:
     """Create the cube of the whole world, in which nothing is written yet, and commit it on ``main``.
 
-    It has the array ``lulc (year, 560000, 1440000)``, uint8, in chunks of 1000 x 1000 pixels, and overviews of it in
-    the groups ``overviews/40`` and ``overviews/1000``. The latter also has the array ``ingested``: a mark for each
-    chunk that :func:`ingest` wrote. The references of one tile share a manifest, so that a commit rewrites those of
-    its own tiles only.
+    Its levels are groups, as the convention ``multiscales`` has it. ``0`` holds the array ``lulc (year, 560000,
+    1440000)``, uint8, in chunks of 1000 x 1000 pixels, ``1`` to ``4`` the overviews. The coarsest also has the array
+    ``ingested``: a mark for each chunk that :func:`ingest` wrote. The references of one tile share a manifest, so that
+    a commit rewrites those of its own tiles only.
 
     Raises
     ------
@@ -75,8 +75,8 @@ def create(storage: icechunk.Storage, years: tuple[int, ...] = YEARS) -> icechun
         raise CubeError(
             f"creating the world: expected an empty place, found a cube of {there}; go on with world.ingest"
         )
-    for factor in (1, *OVERVIEWS):
-        _write_grid(session, factor, years)
+    grids = [_write_grid(session, level, years) for level in range(len(LEVELS))]
+    zarr.open_group(session.store, mode="a").attrs.update(conventions.pyramid(grids))
     session.commit("Create the cube of the world")
     return repo
 
@@ -89,8 +89,9 @@ def _settings() -> icechunk.RepositoryConfig:
     return repository.settings(icechunk.ManifestConfig(splitting=split))
 
 
-def _write_grid(session: icechunk.Session, factor: int, years: tuple[int, ...]) -> None:
-    """Write coordinates, CRS and an array without chunks; of the cube itself (factor 1), or of an overview."""
+def _write_grid(session: icechunk.Session, level: int, years: tuple[int, ...]) -> xr.Dataset:
+    """Write coordinates, CRS and an array without chunks of one level; return the grid."""
+    factor = LEVELS[level]
     size = RESOLUTION * factor
     shape = tuple(pixels // factor for pixels in SHAPE)
     grid = xr.Dataset(
@@ -101,36 +102,37 @@ def _write_grid(session: icechunk.Session, factor: int, years: tuple[int, ...]) 
         }
     )
     grid = grid.rio.write_crs("EPSG:4326").rio.write_transform().rio.write_coordinate_system()
+    where = conventions.georeference(grid)
     # neighbours differ in their last bytes only: shuffled, two million numbers take 0.15 MB instead of 2.1
     shuffled = {"compressors": [BloscCodec(cname="zstd", shuffle="shuffle", typesize=8)]}
     encoding = {axis: shuffled | {"chunks": (min(TILE_SIZE, grid.sizes[axis]),)} for axis in ("y", "x")}
-    to_icechunk(grid, session, group=_group(factor), encoding=encoding)
+    to_icechunk(grid.assign_attrs(where), session, group=str(level), encoding=encoding)
+    wide = min(TILE_SIZE, max(PART, 250 * factor))
     layout = {
         "shape": (len(years), *shape),
-        # no two workers may write to one chunk: of an overview, it is what one of them brings
-        "chunks": (1, CHUNK, CHUNK) if factor == 1 else (1, PART // factor, TILE_SIZE // factor),
+        # no two workers may write to one chunk: of an overview, it is at most what one of them brings
+        "chunks": (1, CHUNK, CHUNK) if not level else (1, PART // factor, wide // factor),
         "dimension_names": ("year", "y", "x"),
     }
-    group = zarr.open_group(session.store, path=_group(factor), mode="r+")
-    attributes = {"long_name": "land cover class", "grid_mapping": "spatial_ref"}
+    group = zarr.open_group(session.store, path=str(level), mode="r+")
+    attributes = {"long_name": "land cover class", "grid_mapping": "spatial_ref"} | legend.flags() | where
     # 0 is a class
     group.create_array(ARRAY, **layout, dtype="uint8", fill_value=legend.NODATA, attributes=attributes)
     if factor == CHUNK:
-        attributes = {"long_name": "chunk of the cube was ingested", "grid_mapping": "spatial_ref"}
+        attributes = {"long_name": "chunk of the cube was ingested", "grid_mapping": "spatial_ref"} | where
         group.create_array("ingested", **layout, dtype="bool", fill_value=False, attributes=attributes)
-
-
-def _group(factor: int) -> str:
-    return "" if factor == 1 else f"overviews/{factor}"
+    return grid
 
 
 def read_overview(repo: icechunk.Repository, factor: int) -> xr.DataArray:
     """Open an overview lazily: ``(year, y, x)``, uint8; each pixel is the most frequent class of factor x factor ones.
 
+    The factor is one of :data:`LEVELS`.
+
     Where two classes are as frequent, it is the one with the lower value. No data counts like a class. Overviews
     show what :func:`ingest` wrote: edits by :func:`workshop.datacube.write_region` do not reach them.
     """
-    return repository.read(repo, _group(factor))
+    return repository.read(repo, str(LEVELS.index(factor)))
 
 
 def ingested(repo: icechunk.Repository) -> xr.DataArray:
@@ -138,8 +140,8 @@ def ingested(repo: icechunk.Repository) -> xr.DataArray:
 
     They are a part of the cube, so expiring the history keeps them, and going back to a snapshot takes them along.
     """
-    store = repo.readonly_session("main").store
-    return xr.open_zarr(store, group=_group(CHUNK), consolidated=False, decode_coords="all", chunks=None)["ingested"]
+    store, (group, name) = repo.readonly_session("main").store, MARKS.split("/")
+    return xr.open_zarr(store, group=group, consolidated=False, decode_coords="all", chunks=None)[name]
 
 
 def build(storage: icechunk.Storage, years: tuple[int, ...] = YEARS, box: Box = UTAH) -> icechunk.Repository:
@@ -287,6 +289,10 @@ def _ingest_year(
                 future.cancel()
         if not records:
             return None
+        cube = zarr.open_group(session.store, mode="r+")
+        sources = {check_tile(tile_path(name, year, root), name, year) for name in records}
+        if new := sources - set(cube.attrs.get("source", "").split("\n")):
+            cube.attrs["source"] = "\n".join(filter(None, [cube.attrs.get("source"), *sorted(new)]))
         return f"Ingest {year}: {', '.join(sorted(records))}", {"year": year, "tiles": dict(sorted(records.items()))}
 
     repository.commit(repo, write)
@@ -362,7 +368,7 @@ def write_tile(
             raise CubeError(f"{label}: expected rows and columns as multiples of {CHUNK} inside {region}, found {part}")
     path = tile_path(name, year, root)
     check_tile(path, name, year)  # its bounds are those that the name promises, so the name says where it goes
-    paths = (ARRAY, *(f"{_group(factor)}/{ARRAY}" for factor in OVERVIEWS), MARKS)
+    paths = (*(f"{level}/{ARRAY}" for level in range(len(LEVELS))), MARKS)
     array, *overviews, marks = (zarr.open_array(session.store, path=path, mode="r+") for path in paths)
     dense = array.with_config({"write_empty_chunks": True})
     known = legend.group_index() != 255
@@ -372,7 +378,7 @@ def write_tile(
     for row, col in () if overwrite else np.argwhere(missing) + [part.start for part in here[1:]]:
         chunk = (index, int(row), int(col))
         # most have no object, and need not be read
-        if session.chunk_type(f"/{ARRAY}", chunk) == icechunk.ChunkType.uninitialized:
+        if session.chunk_type(f"/0/{ARRAY}", chunk) == icechunk.ChunkType.uninitialized:
             continue
         if (array.blocks[chunk] != legend.NODATA).any():
             side = CHUNK * RESOLUTION
@@ -381,7 +387,7 @@ def write_tile(
                 f"{label}: expected only pixels that were ingested, found others in the chunk {tuple(map(float, box))} "
                 "(west, south, east, north); choose a box that leaves it out, or replace it with overwrite=True"
             )
-    coarse = [overview[_cells(index, rows, cols, f)] for f, overview in zip(OVERVIEWS, overviews, strict=True)]
+    coarse = [overview[_cells(index, rows, cols, f)] for f, overview in zip(LEVELS[1:], overviews, strict=True)]
     with rasterio.open(gdal_path(path)) as src:
         if src.shape != (TILE_SIZE, TILE_SIZE):
             raise TileError(f"{label}: expected {TILE_SIZE} x {TILE_SIZE} pixels, found {src.height} x {src.width}")
@@ -399,46 +405,88 @@ def write_tile(
             edges = np.flatnonzero(np.diff(missing[row], prepend=False, append=False)) * CHUNK
             for left, right in edges.reshape(-1, 2).tolist():  # columns of the band, from one gap to the next
                 target[index, top : top + CHUNK, cols[0] + left : cols[0] + right] = band[:, left:right]
-                for f, overview, mode in zip(OVERVIEWS, coarse, modes, strict=True):
+                for f, overview, mode in zip(LEVELS[1:], coarse, modes, strict=True):
                     part = slice(left // f, right // f)
                     overview[(top - rows[0]) // f :, part][: CHUNK // f] = mode[:, part]
-    for f, overview, pixels in zip(OVERVIEWS, overviews, coarse, strict=True):
+    for f, overview, pixels in zip(LEVELS[1:], overviews, coarse, strict=True):
         overview[_cells(index, rows, cols, f)] = pixels
     marks[here] = True
     return session
 
 
+def coarsen(cube: xr.DataArray, factor: int) -> xr.DataArray:
+    """Return an overview of a small cube in memory: the most frequent class of factor x factor pixels.
+
+    Parameters
+    ----------
+    cube : xarray.DataArray
+        ``(year, y, x)``, uint8, with multiples of 1000 pixels along ``y`` and ``x``.
+    factor : int
+        One of :data:`LEVELS`, but the first.
+    """
+    k = LEVELS.index(factor)
+    tops = range(0, cube.sizes["y"], CHUNK)
+    pixels = [np.concatenate([summarize(layer[top : top + CHUNK])[k] for top in tops]) for layer in cube.values]
+    overview = cube.coarsen(y=factor, x=factor).max()  # for its coordinates
+    return overview.copy(data=np.stack(pixels)).rio.write_transform()
+
+
 @numba.njit(nogil=True, cache=True)
 def summarize(band):  # numba infers the types
-    """Count the values of a row of chunks, and find the most frequent one of each cell of the two overviews.
+    """Count the values of a row of chunks, and find the most frequent one of each pixel of the overviews.
 
     Parameters
     ----------
     band : numpy.ndarray
-        ``(1000, 1000 n)``, uint8.
+        ``(1000, 1000 n)``, uint8, contiguous.
 
     Returns
     -------
     counts : numpy.ndarray
         Shape (256,), int64.
-    fine, coarse : numpy.ndarray
-        Shapes (25, 25 n) and (1, n), uint8.
+    by_8, by_40, by_200, by_1000 : numpy.ndarray
+        Of the overviews, from shape (125, 125 n) to (1, n), uint8; of values as frequent, the lowest.
     """
-    fine, coarse = OVERVIEWS
-    counts = np.zeros(256, np.int64)
-    small = np.empty((band.shape[0] // fine, band.shape[1] // fine), np.uint8)
-    tiny = np.empty((1, band.shape[1] // coarse), np.uint8)
-    in_cell, in_chunk = np.zeros(256, np.int64), np.zeros(256, np.int64)
-    for chunk in range(tiny.shape[1]):
-        in_chunk[:] = 0
-        for row in range(small.shape[0]):
-            for col in range(chunk * (coarse // fine), (chunk + 1) * (coarse // fine)):
-                in_cell[:] = 0
-                for i in range(row * fine, (row + 1) * fine):
-                    for j in range(col * fine, (col + 1) * fine):
-                        in_cell[band[i, j]] += 1
-                small[row, col] = np.argmax(in_cell)
-                in_chunk += in_cell
-        tiny[0, chunk] = np.argmax(in_chunk)
-        counts += in_chunk
-    return counts, small, tiny
+    height, width = band.shape
+    by_8, by_40 = np.empty((height // 8, width // 8), np.uint8), np.empty((height // 40, width // 40), np.uint8)
+    by_200, by_1000 = np.empty((height // 200, width // 200), np.uint8), np.empty((1, width // 1000), np.uint8)
+    counts, in_1000, in_40 = np.zeros(256, np.int64), np.zeros(256, np.int64), np.zeros(256, np.int64)
+    in_200 = np.zeros((5, 256), np.int64)
+    in_8 = np.zeros(256, np.uint8)  # so small that clearing it costs little
+    words = band.view(np.uint64)  # eight pixels each
+    for chunk in range(width // 1000):
+        in_1000[:] = 0
+        for row in range(height // 40):
+            for col in range(chunk * 25, (chunk + 1) * 25):
+                in_40[:] = 0
+                for top in range(row * 40, (row + 1) * 40, 8):
+                    for word in range(col * 5, (col + 1) * 5):
+                        first = band[top, word * 8]
+                        even = words[top, word] == np.uint64(first) * np.uint64(0x0101010101010101)
+                        for i in range(top + 1, top + 8):
+                            even &= words[i, word] == words[top, word]
+                        if even:
+                            by_8[top // 8, word] = first
+                            in_40[first] += 64
+                            continue
+                        in_8[:] = 0
+                        most, mode = 0, 0
+                        for i in range(top, top + 8):
+                            for j in range(word * 8, word * 8 + 8):
+                                value = band[i, j]
+                                in_40[value] += 1
+                                in_8[value] += 1
+                                count = np.int64(in_8[value])
+                                if count > most or (count == most and value < mode):
+                                    most, mode = count, value
+                        by_8[top // 8, word] = mode
+                by_40[row, col] = np.argmax(in_40)
+                in_200[col % 25 // 5] += in_40
+            if row % 5 == 4:
+                for k in range(5):
+                    by_200[row // 5, chunk * 5 + k] = np.argmax(in_200[k])
+                    in_1000 += in_200[k]
+                in_200[:] = 0
+        by_1000[0, chunk] = np.argmax(in_1000)
+        counts += in_1000
+    return counts, by_8, by_40, by_200, by_1000

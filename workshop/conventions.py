@@ -1,0 +1,90 @@
+"""What a store says of itself, so that other tools understand it.
+
+CF's flags and grid mapping, the Zarr conventions ``proj``, ``spatial`` and ``multiscales`` (v0.1), license and source.
+They are made when a store is written: an array in memory that told where it lies would be wrong after the next cut.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import xarray as xr
+import zarr_cm
+
+from workshop import legend
+from workshop.repository import ARRAY
+from workshop.tiles import place
+
+ABOUT = {
+    "Conventions": "CF-1.12",
+    "license": "CC-BY-4.0",
+    "references": "https://doi.org/10.3389/frsen.2022.856903",
+}
+
+
+def describe(raster: xr.DataArray) -> xr.Dataset:
+    """Return a raster of GLAD's classes as a Dataset that says what it is, to be written to a store.
+
+    Parameters
+    ----------
+    raster : xarray.DataArray
+        With dimensions ``y`` and ``x``, evenly spaced, and a CRS; its attribute ``source`` is kept.
+
+    Returns
+    -------
+    xarray.Dataset
+        The raster as ``lulc``, with the legend as CF's flags; the place, as its coordinates have it, in CF's grid
+        mapping and in the Zarr conventions; license and references.
+
+    Raises
+    ------
+    workshop.tiles.TileError
+        When the raster has no even coordinates.
+    """
+    where = georeference(raster)
+    kept = {name: raster.attrs[name] for name in ("long_name", "source") if name in raster.attrs}
+    array = raster.rio.write_transform(place(raster))
+    array.attrs = kept | legend.flags() | where
+    dataset = array.to_dataset(name=ARRAY)
+    dataset.attrs = ABOUT | {name: kept[name] for name in ("source",) if name in kept} | where
+    return dataset
+
+
+def georeference(raster: xr.DataArray | xr.Dataset) -> dict[str, Any]:
+    """Return the attributes of the conventions ``proj`` and ``spatial``, from a raster's CRS and coordinates."""
+    transform, crs = place(raster), raster.rio.crs
+    shape = raster.sizes["y"], raster.sizes["x"]
+    (west, north), (east, south) = transform @ (0, 0), transform @ shape[::-1]
+    bbox = min(west, east), min(north, south), max(west, east), max(north, south)
+    authority = crs.to_authority()
+    return zarr_cm.create_many(
+        {
+            "proj": zarr_cm.proj.create(**({"code": ":".join(authority)} if authority else {"wkt2": crs.to_wkt()})),
+            "spatial": zarr_cm.spatial.create(
+                dimensions=["y", "x"],
+                transform=list(transform)[:6],
+                bbox=[round(side, 12) for side in bbox],
+                shape=list(shape),
+                registration="pixel",
+            ),
+        }
+    )
+
+
+def pyramid(rasters: Iterable[xr.DataArray | xr.Dataset]) -> dict[str, Any]:
+    """Return the attributes of a group of levels, from the finest in the group ``0`` to the coarsest.
+
+    Each level must cover what the one before covers, with cells that are a whole number of its pixels wide and high.
+    """
+    layout: list[dict[str, Any]] = []
+    for raster in rasters:
+        here = georeference(raster)
+        entry = {"asset": str(len(layout))} | {k: here[k] for k in ("spatial:shape", "spatial:transform")}
+        finer = layout[-1] if layout else entry
+        scale = [n / m for n, m in zip(finer["spatial:shape"], here["spatial:shape"], strict=True)]
+        if layout:
+            entry |= {"derived_from": finer["asset"], "resampling_method": "mode"}
+        else:
+            where = here
+        layout.append(entry | {"transform": {"scale": scale, "translation": [0.0, 0.0]}})
+    levels = zarr_cm.multiscales.create(layout=layout, resampling_method="mode")
+    return ABOUT | zarr_cm.insert_many(where, {"multiscales": levels})
