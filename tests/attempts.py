@@ -53,12 +53,25 @@ class Attempts(pytest.Item):
         return self.path, 0, f"exercise {self.name}"
 
 
+class Stores(Attempts):
+    """What the lesson wrote into its bucket says of itself what is valid and true; comes before the attempts."""
+
+    def runtest(self):
+        code = f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r}); from described import check_bucket"
+        found = self.run_cell(f"{code}\ncheck_bucket(globals().get('bucket'))")
+        assert found == "[]", found
+
+    def reportinfo(self):
+        return self.path, 0, self.name
+
+
 def add_attempts(items):
-    """Insert the attempts at a lesson's exercises after its last cell."""
+    """Insert a look at a lesson's stores, and the attempts at its exercises, after its last cell."""
     for last in [item for item, following in zip(items, [*items[1:], None], strict=True) if ends(item, following)]:
         at = items.index(last) + 1
         names = tagged(last.path, "check-")
-        items[at:at] = [Attempts.from_parent(last.parent, name=name) for name in names]
+        stores = Stores.from_parent(last.parent, name="the stores describe themselves")
+        items[at:at] = [stores, *(Attempts.from_parent(last.parent, name=name) for name in names)]
 
 
 def ends(item, following):

@@ -29,6 +29,7 @@ def make_driver(folder, size=LAPTOP):
         "headless=new",
         "no-sandbox",  # containers have none
         "disable-gpu",
+        "enable-unsafe-swiftshader",  # WebGL without a graphics card
         "disable-dev-shm-usage",
         "disable-background-networking",
         "disable-component-update",

@@ -72,7 +72,7 @@ class KeepNotebooksWhole(LoadScopeScheduling):
 
     def _split_scope(self, nodeid):
         file = nodeid.split("::")[0]
-        return file if file.endswith((".ipynb", "test_browser.py", "test_site.py")) else nodeid
+        return file if file.endswith((".ipynb", "test_browser.py", "test_site.py", "test_viewer.py")) else nodeid
 
 
 def pytest_xdist_make_scheduler(config, log):

@@ -1,56 +1,27 @@
-"""What stores say of themselves: whether it is valid, true, and read by others as they read the tiles."""
+"""What stores say of themselves: whether it is valid and true, and who reads it."""
 
+import itertools
 import json
+import re
 
+import icechunk
+import nbformat
 import numpy as np
 import pytest
 import rasterio
 import xarray as xr
 import zarr
-import zarr_cm
+from conftest import NOTEBOOKS
+from described import check, place
+from icechunk.xarray import to_icechunk
 
-from workshop import conventions, datacube, legend, repository, tiles, world
+from workshop import conventions, datacube, repository, stores, tiles, world
 
 BOX = tiles.Box(-112.5, 40.875, -112.25, 41.0)
 
 
 def layer(year=2000, box=BOX):
     return tiles.select_box(tiles.open_tile(tiles.SAMPLE_TILE, year), box)
-
-
-def check(group):
-    """Check the attributes of a group or array, and of all that is in it, against the conventions and CF."""
-    document = json.loads(json.dumps({"zarr_format": 3, "attributes": dict(group.attrs)}))
-    if isinstance(group, zarr.Group):
-        document["node_type"] = "group"
-        declared = {entry["uuid"] for entry in group.attrs["zarr_conventions"]}
-        assert {zarr_cm.proj.UUID, zarr_cm.spatial.UUID} <= declared
-        for module in (zarr_cm.proj, zarr_cm.spatial, *([zarr_cm.multiscales] if "multiscales" in group.attrs else [])):
-            assert module.UUID in declared
-            module.validate_group_metadata(document)
-        for _, member in group.members():
-            if isinstance(member, zarr.Group) or member.ndim > 1:
-                check(member)
-        return
-    document |= {"node_type": "array", "shape": list(group.shape), "dimension_names": group.metadata.dimension_names}
-    for module in (zarr_cm.proj, zarr_cm.spatial):
-        module.validate_array_metadata(document)
-    assert group.attrs["spatial:shape"] == list(group.shape[-2:])
-    if group.dtype == np.uint8:
-        assert group.attrs["flag_values"] == legend.table().index.to_list()
-        assert len(group.attrs["flag_meanings"].split()) == len(group.attrs["flag_colors"].split()) == 111
-
-
-def place(group, name="lulc"):
-    """Return where an array lies: by the convention, by CF's transform, and by its coordinates."""
-    y, x = group["y"][:], group["x"][:]
-    right, down = (x[-1] - x[0]) / (len(x) - 1), (y[-1] - y[0]) / (len(y) - 1)
-    numbers = [float(number) for number in group["spatial_ref"].attrs["GeoTransform"].split()]
-    return (
-        group[name].attrs["spatial:transform"],
-        [numbers[1], numbers[2], numbers[0], numbers[4], numbers[5], numbers[3]],
-        [right, 0, x[0] - right / 2, 0, down, y[0] - down / 2],
-    )
 
 
 @pytest.mark.parametrize(
@@ -122,7 +93,7 @@ def test_the_levels_of_the_world_are_described(bucket):
         assert entry["spatial:shape"] == list(level["lulc"].shape[1:])
         for found in place(level):
             np.testing.assert_allclose(entry["spatial:transform"], found, rtol=0, atol=1e-9)
-    for finer, entry in zip(layout, layout[1:], strict=False):
+    for finer, entry in itertools.pairwise(layout):
         assert entry["derived_from"] == finer["asset"]
         step = entry["transform"]["scale"]
         assert 4 <= step[0] == step[1] <= 8
@@ -145,3 +116,117 @@ def test_gdal_reads_what_the_tiles_hold(tmp_path):
         np.testing.assert_array_equal(src.read(1), expected)
         assert src.crs == "EPSG:4326"
         assert src.transform.almost_equals(transform, 1e-9)
+
+
+# Other people's cubes, and other people's tools
+
+
+@pytest.fixture(scope="module")
+def public():
+    """Return a bucket that everybody may read, and its address."""
+    bucket, server = stores.counted_bucket()
+    readers = {"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::*/counted/*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [readers]})
+    bucket.client().put_bucket_policy(Bucket=bucket.name, Policy=policy)
+    yield bucket, f"{server.url}/{bucket.name}/{bucket.prefix}"
+    server.close()
+
+
+def like_glads_own(storage):
+    """Write a cube with other names than ours, no CRS, and without attributes, at the root."""
+    repo = icechunk.Repository.create(storage)
+    raster = layer().drop_vars("spatial_ref").expand_dims(time=np.array(["2000-01-01"], "M8[ns]")).rename("lclu")
+    raster.attrs, raster.encoding = {}, {"_FillValue": 255}
+    session = repo.writable_session("main")
+    to_icechunk(raster.to_dataset(), session)
+    session.commit("Somebody else's")
+
+
+@pytest.mark.parametrize("by", ["http", "s3"])
+def test_a_public_cube_is_read_without_an_account(public, no_settings, monkeypatch, by):
+    bucket, address = public
+    datacube.build(bucket.icechunk(f"ours-{by}"), years=(2000,), box=BOX)
+    like_glads_own(bucket.icechunk(f"theirs-{by}"))
+    if by == "s3":
+        monkeypatch.setenv("AWS_ENDPOINT_URL", bucket.endpoint_url)
+        address = f"s3://{bucket.name}/{bucket.prefix}"
+    for name in ("ours", "theirs"):
+        cube = repository.read_public(f"{address}/{name}-{by}")
+        assert (cube.dims, cube.dtype, cube.rio.crs) == (("year", "y", "x"), np.uint8, "EPSG:4326")
+        np.testing.assert_array_equal(cube[0], layer())
+
+
+def test_of_a_cube_with_levels_the_finest_is_read(public):
+    bucket, address = public
+    world.create(bucket.icechunk("world"), (2020,))
+    assert repository.read_public(f"{address}/world").shape == (1, 560_000, 1_440_000)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "ftp://example.org/cube",
+        "http://127.0.0.1:9/cube",
+        "{address}/nothing",
+        "{private}/cube",
+        "{address}/air",
+        "s3://",
+    ],
+)
+def test_what_is_no_public_cube_is_told_in_one_sentence(public, no_settings, where):
+    bucket, address = public
+    if "air" in where:
+        session = icechunk.Repository.open_or_create(bucket.icechunk("air")).writable_session("main")
+        to_icechunk(xr.Dataset({"air": ("time", np.zeros(3))}), session)
+        session.commit("No map", allow_empty=True)
+    with stores.counted_bucket()[1] as private:
+        where = where.format(address=address, private=f"{private.url}/workshop/counted")
+        with pytest.raises(repository.CubeError, match="expected"):
+            repository.read_public(where)
+
+
+def readers():
+    """Return lesson 09's table of readers, by name: what they read."""
+    (lesson,) = (path for path in NOTEBOOKS if path.stem.startswith("09"))
+    text = "\n".join(cell.source for cell in nbformat.read(lesson, as_version=4).cells if cell.cell_type == "markdown")
+    rows = [[part.strip() for part in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    return {name: dict(zip(rows[0][1:], row, strict=True)) for name, *row in rows[2:]}
+
+
+def sharded(folder):
+    """Write a layer with shards, and return the path."""
+    encoding = {"lulc": {"chunks": (250, 250), "shards": (500, 500), "grid_mapping": "spatial_ref"}}
+    conventions.describe(layer()).to_zarr(folder / "sharded.zarr", encoding=encoding, consolidated=False)
+    return folder / "sharded.zarr"
+
+
+def test_gdal_reads_what_the_lesson_says(tmp_path):
+    version = ".".join(rasterio.__gdal_version__.split(".")[:2])
+    (said,) = (row for name, row in readers().items() if name.startswith(f"GDAL {version} (rasterio"))
+    levels = [layer().expand_dims(year=[2020]), layer()[::5, ::5].expand_dims(year=[2020])]
+    store = zarr.storage.LocalStore(tmp_path / "levels.zarr")
+    zarr.create_group(store, attributes=conventions.pyramid(levels))
+    for k, level in enumerate(levels):
+        conventions.describe(level).to_zarr(store, group=str(k), consolidated=False)
+    with rasterio.open(f'ZARR:"{tmp_path / "levels.zarr"}":/0/lulc') as src:
+        assert said["Zarr v3"] == ("yes" if np.array_equal(src.read(1), layer()) else "no")
+        assert said["levels"] == ("yes" if src.overviews(1) else "no")
+    icechunk.Repository.create(icechunk.local_filesystem_storage(str(tmp_path / "repo")))
+    for column, address in (
+        ("shards", f'ZARR:"{sharded(tmp_path)}":/lulc'),
+        ("Icechunk", f"ICECHUNK:{tmp_path / 'repo'}?branch=main"),
+    ):
+        try:
+            with rasterio.open(address):
+                found = "yes"
+        except rasterio.errors.RasterioIOError:
+            found = "no"
+        assert said[column] == found, column
+
+
+def test_xarray_and_zarr_read_what_the_lesson_says(tmp_path):
+    ((name, said),) = ((name, row) for name, row in readers().items() if name.startswith("xarray"))
+    versions = re.findall(r"\d[\d.]*", name)
+    assert xr.__version__.startswith(f"{versions[0]}.") and zarr.__version__.startswith(f"{versions[1]}."), name
+    assert said["shards"] == said["Zarr v3"] == said["Icechunk"] == "yes"
+    np.testing.assert_array_equal(xr.open_zarr(sharded(tmp_path), consolidated=False)["lulc"], layer())

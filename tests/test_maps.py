@@ -164,6 +164,27 @@ def test_each_code_is_drawn_in_its_own_colour(ax):
     assert legend.hex_colours()[244] == "#ff7d00"
 
 
+def test_a_picture_shows_no_class_that_is_not_there_and_a_square_of_ground_as_a_square(ax):
+    """A pixel is many of the screen's, and at 60 degrees a degree of longitude is half as long as one of latitude."""
+    codes = xr.DataArray(
+        np.array([[0, 250], [207, 38]], "uint8"), dims=("y", "x"), coords={"y": [60.5, 59.5], "x": [1.0, 3.0]}
+    ).rio.write_crs("EPSG:4326")
+    maps.draw_land_cover(ax, codes)
+    ax.set_axis_off()
+    ax.figure.canvas.draw()
+    inside = ax.images[0].get_window_extent().shrunk(0.9, 0.9)
+    assert inside.width == pytest.approx(inside.height, rel=0.02)
+    left, bottom, right, top = map(int, inside.extents)
+    height = ax.figure.canvas.get_width_height()[1]
+    seen = np.asarray(ax.figure.canvas.buffer_rgba())[height - top : height - bottom, left:right, :3]
+    above_the_scale = seen[: seen.shape[0] * 3 // 5].reshape(-1, 3)
+    assert set(map(tuple, above_the_scale.tolist())) == {legend.palette()[code] for code in codes.values.flat}
+
+
+def test_a_group_has_the_colour_of_its_middle():
+    assert legend.group_table()["colour"]["Tree cover, terra firma"] == rows()[37]["colour"]
+
+
 def test_a_large_raster_is_thinned_by_bands_before_it_is_loaded(ax):
     codes = np.random.default_rng(0).choice(legend.table().index, (7_777, 5_000)).astype("uint8")
 

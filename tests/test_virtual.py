@@ -121,6 +121,7 @@ def test_five_years_of_the_sample_tile_are_what_gdal_reads(tmp_path):
     size = sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file())
     assert size < 5e6  # bytes, for 8 GB of pixels
     lulc = repository.read(repo)
+    assert lulc.encoding["fill_value"] == 255  # of what no reference covers
     assert lulc.year.values.tolist() == list(tiles.YEARS)
     assert lulc.rio.crs == "EPSG:4326"
     box = tiles.select_box(lulc, tiles.DEFECT_BOX)

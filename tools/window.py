@@ -3,7 +3,6 @@
 import warnings
 from pathlib import Path
 
-import numpy as np
 import xarray as xr
 import zarr
 
@@ -20,13 +19,7 @@ def write(folder: Path, years: tuple[int, ...] = tiles.YEARS) -> None:
         with tiles.open_tile(sample.SAMPLE_TILE, year) as tile:
             layers.append(tiles.select_box(tile, tiles.TEACHING_WINDOW).load())
     cube = xr.concat(layers, dim=xr.DataArray(list(years), dims="year", name="year"))
-    summaries = [[world.summarize(layer[top : top + 1000]) for top in (0, 1000)] for layer in cube.values]
-    levels = [cube]
-    for k, factor in enumerate(FACTORS, start=1):
-        pixels = np.stack([np.concatenate([band[k] for band in bands]) for bands in summaries])
-        centers = {name: cube[name].values.reshape(-1, factor).mean(1) for name in "yx"}
-        level = xr.DataArray(pixels, dims=cube.dims, coords={"year": cube.year, **centers}, attrs=cube.attrs)
-        levels.append(level.rio.write_crs(cube.rio.crs))
+    levels = [cube, *(world.coarsen(cube, factor) for factor in FACTORS)]
     store = zarr.storage.LocalStore(folder)
     about = {"title": "Land cover around Salt Lake City, a made-up sample", "source": cube.source}
     zarr.create_group(store, attributes=conventions.pyramid(levels) | about)

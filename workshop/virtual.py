@@ -29,7 +29,7 @@ from zarr.core.array_spec import ArraySpec
 from zarr.core.buffer import Buffer
 from zarr.core.metadata import ArrayV3Metadata
 
-from workshop import legend, stores
+from workshop import conventions, legend, stores
 from workshop.repository import ARRAY
 from workshop.tiles import gdal_path, is_url, open_tile, tile_path, tiles_root
 
@@ -97,8 +97,9 @@ def open_virtual_tile(name: str, year: int, root: str | Path | None = None) -> x
     """
     path, label = gdal_path(tile_path(name, year, root)), f"{name} ({year})"
     with open_tile(name, year, root) as like:  # checked
-        attributes = like.attrs | {"grid_mapping": "spatial_ref"}
-        coords = {name: like[name] for name in ("y", "x", "spatial_ref")}
+        described = conventions.describe(like)
+        attributes = described[ARRAY].attrs | {"grid_mapping": "spatial_ref"}
+        coords = {name: described[name] for name in ("y", "x", "spatial_ref")}
     url, registry = locate_tile(name, year, root)
     with rasterio.open(path) as src:
         bits = src.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", "8")
@@ -123,7 +124,7 @@ def open_virtual_tile(name: str, year: int, root: str | Path | None = None) -> x
     metadata = virtual.metadata.to_dict() | {"fill_value": legend.NODATA, "attributes": {}}
     references = ManifestArray(metadata=ArrayV3Metadata.from_dict(metadata), chunkmanifest=virtual.manifest)
     layer = xr.Variable(("y", "x"), references, attributes)
-    dataset = xr.Dataset({ARRAY: layer}, coords).expand_dims(year=[year])
+    dataset = xr.Dataset({ARRAY: layer}, coords, described.attrs).expand_dims(year=[year])
     return dataset.assign_coords({DIGEST: ("year", np.array([digest], np.uint64))})
 
 
