@@ -11,7 +11,7 @@ from zarr.errors import ZarrUserWarning
 from workshop import legend
 from workshop.exercises.boxes import read_box
 from workshop.exercises.verdicts import NotRightError, exercise
-from workshop.tiles import RESOLUTION, TEACHING_WINDOW, YEARS, Box
+from workshop.tiles import DEFECT_BOX, RESOLUTION, TEACHING_WINDOW, YEARS, Box
 
 EAST = Box(-112.0, TEACHING_WINDOW.south, TEACHING_WINDOW.east, TEACHING_WINDOW.north)
 SMALL = Box(-112.0, 40.875, -111.875, 41.0)  # of the store with two truths
@@ -20,102 +20,155 @@ SMALL = Box(-112.0, 40.875, -111.875, 41.0)  # of the store with two truths
 def _open(store: Store, **options) -> zarr.Group:
     try:
         return zarr.open_group(store, mode="r", **options)
-    except (FileNotFoundError, TypeError, ValueError) as error:
-        raise NotRightError(f"Expected a Zarr store with a group in it: {error}") from error
+    except FileNotFoundError:
+        raise NotRightError("There is no group in this store: was it written?") from None
+    except TypeError:
+        raise NotRightError(f"Expected the store that you wrote to, found {type(store).__name__}.") from None
 
 
-def _transforms(group: zarr.Group, name: str = "lulc") -> dict[str, list[float]]:
-    """Return what a group says of an array's place, by the convention and by CF, in the order of the convention."""
-    attributes = dict(group[name].attrs)
-    cf = [float(n) for n in dict(group["spatial_ref"].attrs).get("GeoTransform", "0 " * 6).split()]
-    return {
-        "spatial:transform": attributes.get("spatial:transform", [0] * 6),
-        "GeoTransform": [cf[k] for k in (1, 2, 0, 4, 5, 3)],
+def _find_classes(group: zarr.Group, path: str = "lulc") -> zarr.Array:
+    """Return an array of class codes, or raise if readers would not see them as they are."""
+    if path not in group:
+        raise NotRightError(f"Expected the array {path} in the store, found {sorted(group)} in its root.")
+    array = group[path]
+    if array.dtype != np.uint8:
+        raise NotRightError(f"The classes have become {array.dtype}: codes must stay uint8. Cut without a mask.")
+    if "_FillValue" in array.attrs:
+        raise NotRightError("lulc has a _FillValue, so xarray reads it as floats: set `fill_value` instead.")
+    if array.fill_value != legend.NODATA:
+        raise NotRightError(
+            f"The fill value is {array.fill_value}, so what isn't stored reads as a class: `encoding` sets it."
+        )
+    return array
+
+
+def _check_place(group: zarr.Group, west: float, north: float, pixel: float) -> None:
+    """Raise unless a group tells where its array is, by the convention and by CF, which has another order."""
+    attributes = dict(group["lulc"].attrs)
+    mapping = attributes.get("grid_mapping", "spatial_ref")
+    cf = dict(group[mapping].attrs).get("GeoTransform") if mapping in group else None
+    stated = {
+        "spatial:transform": attributes.get("spatial:transform"),
+        "GeoTransform": cf and [float(cf.split()[k]) for k in (1, 2, 0, 4, 5, 3)],
     }
+    for name, found in stated.items():
+        if not found:
+            raise NotRightError(
+                f"The store doesn't tell where it is: {name} is missing. `conventions.describe` has it."
+            )
+        if not np.allclose(found, [pixel, 0, west, 0, -pixel, north], rtol=0, atol=1e-9):
+            raise NotRightError(
+                f"{name} says that pixels of {found[0]:g}° begin at {found[2]:g}, {found[5]:g}; these are {pixel:g}° "
+                f"wide and begin at {west:g}, {north:g}. It still describes another array."
+            )
+    if "grid_mapping" not in attributes:
+        raise NotRightError("lulc doesn't name its grid mapping, so CF's readers find no CRS: `encoding` names it.")
+    shape = list(group["lulc"].shape[-2:])
+    if attributes.get("spatial:shape") != shape:
+        raise NotRightError(f"spatial:shape says {attributes.get('spatial:shape')}; the array has {shape}.")
+
+
+def _check_copy(store: Store, group: zarr.Group) -> None:
+    """Raise unless the consolidated metadata of the root know all arrays as they are."""
+    kept = _open(store).metadata.consolidated_metadata
+    if kept is None:
+        raise NotRightError("The root has no consolidated metadata, and readers over HTTP find nothing without it.")
+    nodes = kept.flattened_metadata
+    for path, array in sorted(group.members(max_depth=None)):
+        if isinstance(array, zarr.Array):
+            if path not in nodes:
+                raise NotRightError(f"The copy in the root doesn't know {path}: consolidate the root's metadata last.")
+            if nodes[path].shape != array.shape:
+                raise NotRightError(
+                    f"The copy in the root still says that {path} has the shape {nodes[path].shape}; "
+                    f"it has {array.shape}."
+                )
 
 
 @exercise(
     "09-1",
     expects="a Zarr store",
-    hint="sel cuts by coordinates, and conventions.describe writes the place anew. The box in 02-3 was written like it.",
+    hint="Select with sel, describe with conventions.describe, and write with to_zarr. The encoding is that of section "
+    "3: chunks, fill_value and grid_mapping.",
 )
 def _part(store: Store) -> str:
     group = _open(store)
-    if "lulc" not in group:
-        raise NotRightError(f"Expected the array lulc in the store's root, found {sorted(group)}.")
-    array = group["lulc"]
+    array = _find_classes(group)
     pixels = np.squeeze(array[:])
-    if pixels.dtype != np.uint8:
-        raise NotRightError(f"The classes have become {pixels.dtype}: codes must stay uint8.")
     if pixels.shape != (2000, 2000):
-        raise NotRightError(
-            f"Expected 2000 x 2000 pixels of one year, found {pixels.shape}: x from -112 on, all rows, 2020."
-        )
+        raise NotRightError(f"Expected 2000 x 2000 pixels, found {pixels.shape}: 2020 only, all rows, x from -112 on.")
     years = [year for year in YEARS if np.array_equal(pixels, read_box(year, EAST))]
     if 2020 not in years:
         raise NotRightError(
-            f"These are the pixels of {years[0]}." if years else "These are not the pixels of the east."
+            f"These are the pixels of {years[0]}; wanted are those of 2020."
+            if years
+            else "These are not the pixels east of -112° in 2020: select by label, with sel."
         )
+    _check_place(group, EAST.west, EAST.north, RESOLUTION)
     if array.chunks[-2:] != (500, 500):
         raise NotRightError(f"Expected chunks of 500 x 500, found {array.chunks}: `encoding` sets them.")
-    if array.fill_value != legend.NODATA:
-        raise NotRightError(f"The fill value is {array.fill_value}: what is not stored would read as a class.")
-    true = [RESOLUTION, 0, EAST.west, 0, -RESOLUTION, EAST.north]
-    for name, found in _transforms(group).items():
-        if not any(found):
-            raise NotRightError(f"The store doesn't tell its place: {name} is missing.")
-        if not np.allclose(found, true, rtol=0, atol=1e-9):
-            raise NotRightError(
-                f"{name} says that the store begins at {found[2]:.4f}, {found[5]:.4f}; its pixels begin at "
-                f"{EAST.west:.4f}, {EAST.north:.4f}: the attributes are those of the whole."
-            )
-    if array.attrs.get("spatial:shape") != [2000, 2000]:
-        raise NotRightError(f"spatial:shape says {array.attrs.get('spatial:shape')}, and the array is 2000 x 2000.")
-    if array.attrs.get("flag_values") != legend.table().index.to_list():
-        raise NotRightError("The array doesn't say what its numbers mean: flag_values and flag_meanings.")
+    if array.attrs.get("flag_values") != legend.table().index.to_list() or "flag_meanings" not in array.attrs:
+        raise NotRightError("The array doesn't say what its numbers mean: flag_values and flag_meanings are missing.")
     if not {"license", "references", "zarr_conventions"} <= set(group.attrs):
-        raise NotRightError("The group says neither license nor references; `describe` returns a dataset with them.")
-    return "It says what it is, and where: nobody will draw it 0.5° too far west."
+        raise NotRightError(
+            "The group has no license, references or conventions: write what `describe` returns, whole."
+        )
+    if group.attrs.get("spatial:shape") != [2000, 2000]:
+        raise NotRightError(f"The group says that it has {group.attrs.get('spatial:shape')} pixels: describe the part.")
+    return "It says what it is, and where. No reader will draw it 0.5° too far west."
+
+
+def _modes(pixels: np.ndarray, n: int) -> np.ndarray:
+    """Return the most frequent value of each n x n pixels of ``(year, y, x)``."""
+    years, rows, cols = pixels.shape
+    cells = pixels.reshape(years, rows // n, n, cols // n, n).swapaxes(2, 3).reshape(-1, n * n)
+    modes = np.array([np.bincount(cell, minlength=256).argmax() for cell in cells])
+    return modes.reshape(years, rows // n, cols // n)
 
 
 @exercise(
     "09-2",
     expects="a Zarr store",
-    hint="world.coarsen makes the pixels, conventions.pyramid the list of levels. Three places know of a level.",
+    hint="Three places must know a level: its own group (world.coarsen, conventions.describe), the list `multiscales` "
+    "in the root's attributes (conventions.pyramid), and the consolidated metadata.",
 )
 def _level(store: Store) -> str:
     group = _open(store, use_consolidated=False)
-    if "3" not in group or "lulc" not in group["3"]:
-        raise NotRightError("Expected the array 3/lulc, found none: write the level with group='3'.")
-    coarse, fine = group["3/lulc"], group["0/lulc"][:]
-    if coarse.shape != (5, 10, 20) or coarse.dtype != np.uint8:
-        raise NotRightError(f"Expected (5, 10, 20) pixels of uint8, found {coarse.shape} of {coarse.dtype}.")
-    cells = fine.reshape(5, 10, 200, 20, 200).swapaxes(2, 3).reshape(1000, -1)
-    mode = np.array([np.bincount(cell, minlength=256).argmax() for cell in cells])
-    if wrong := int((coarse[:].ravel() != mode).sum()):
+    if not {"0/lulc", "1/lulc", "2/lulc"} <= {path for path, _ in group.members(max_depth=None)}:
         raise NotRightError(
-            f"{wrong} of 1000 pixels are not the most frequent class of their 200 x 200: the mean of codes is no class, "
-            "and the mode of modes another one."
+            f"The levels 0 to 2 must stay; in the root there is {sorted(group)}. Run the cells of section 3 again."
         )
-    true = [0.05, 0, TEACHING_WINDOW.west, 0, -0.05, TEACHING_WINDOW.north]
-    for name, found in _transforms(group["3"]).items():
-        if not np.allclose(found, true, rtol=0, atol=1e-9):
-            raise NotRightError(f"{name} of the level is {found}; a pixel is 0.05° wide, and begins at {true[2]}.")
-    layout = group.attrs["multiscales"]["layout"]
-    entry = next((entry for entry in layout if entry["asset"] == "3"), None)
-    if entry is None:
-        raise NotRightError("The level is there, but `multiscales` of the root doesn't list it: viewers won't look.")
-    if [e["asset"] for e in layout] != ["0", "1", "2", "3"] or entry["transform"]["scale"] != [5, 5]:
-        raise NotRightError(f"`multiscales` should list four levels, the last five times as coarse: {layout[-1]}.")
-    if "3/lulc" not in _consolidated(store):
-        raise NotRightError("All is written, but over HTTP nobody finds it: consolidate the metadata again.")
+    array = _find_classes(group, "3/lulc")
+    if array.shape != (5, 10, 20):
+        raise NotRightError(f"Expected 5 years of 10 x 20 pixels, found {array.shape}.")
+    found, fine = array[:], group["0/lulc"][:]
+    right = _modes(fine, 200)
+    if wrong := int((found != right).sum()):
+        before = right.copy()
+        before[-1, :5, :2] = _modes(read_box(YEARS[-1], DEFECT_BOX)[None], 200)
+        means = fine.reshape(5, 10, 200, 20, 200).mean(axis=(2, 4))
+        if np.array_equal(found, before):
+            raise NotRightError("These are the pixels of v1.0; the store is at v1.1: `levels` is older than `new`.")
+        if np.array_equal(found, _modes(group["2/lulc"][:], 5)):
+            raise NotRightError("This is the mode of modes, which is another class here and there. Begin at level 0.")
+        if any(np.array_equal(found, fine[:, k::200, k::200]) for k in range(200)):
+            raise NotRightError("This is one pixel of each 200 x 200, and not the most frequent class of all of them.")
+        if (np.abs(found - means) < 1).all():
+            raise NotRightError("This is the mean. The mean of two codes is the code of a class that nobody saw.")
+        raise NotRightError(f"{wrong} of 1000 pixels are not the most frequent class of their 200 x 200 pixels.")
+    _check_place(group["3"], TEACHING_WINDOW.west, TEACHING_WINDOW.north, 200 * RESOLUTION)
+    layout = {entry["asset"]: entry for entry in group.attrs.get("multiscales", {}).get("layout", [])}
+    if "3" not in layout:
+        raise NotRightError("The level is there, but `multiscales` in the root's attributes doesn't list it.")
+    if list(layout) != ["0", "1", "2", "3"]:
+        raise NotRightError(f"`multiscales` lists the levels {list(layout)}; expected all four, the finest first.")
+    coarser = {"0": [200, 200], "1": [25, 25], "2": [5, 5]}.get(layout["3"].get("derived_from"))
+    if layout["3"].get("spatial:shape") != [10, 20] or layout["3"].get("transform", {}).get("scale") != coarser:
+        raise NotRightError(f"What `multiscales` says of level 3 is not true: {layout['3']}.")
+    if "version" not in group.attrs:
+        raise NotRightError("The root has lost its version: update its attributes, don't replace them.")
+    _check_copy(store, group)
     return "Four levels, each in its group, in the list, and in the consolidated metadata."
-
-
-def _consolidated(store: Store) -> dict[str, dict]:
-    """Return the consolidated metadata of a store's root, by path."""
-    kept = _open(store).metadata.consolidated_metadata
-    return {} if kept is None else {path: node.to_dict() for path, node in kept.flattened_metadata.items()}
 
 
 def store_with_two_truths(store: Store) -> Store:
@@ -143,16 +196,16 @@ def _truths(store: Store) -> str:
     group = _open(store, use_consolidated=False)
     pixels = np.stack([read_box(year, SMALL) for year in (2000, 2005, 2010)])
     if "0/lulc" not in group or not np.array_equal(group["0/lulc"][:], pixels):
-        raise NotRightError("The pixels are not those that were there: three years, 500 x 500. Make `two` again.")
-    years = group["0/year"][:].tolist()
-    if years != [2000, 2005, 2010]:
-        raise NotRightError(f"The years are {years}; they were 2000, 2005, 2010. Make `two` again.")
-    kept = _consolidated(store)
-    if not kept:
-        raise NotRightError("The copy is gone, and with it what readers over HTTP need: make it anew.")
-    for name in ("0/lulc", "0/year"):
-        if tuple(kept[name]["shape"]) != group[name].shape:
-            raise NotRightError(
-                f"The copy still says that {name} is {tuple(kept[name]['shape'])}; the array is {group[name].shape}."
-            )
-    return "One truth again: the copy says what the arrays say."
+        shape = group["0/lulc"].shape if "0/lulc" in group else "none"
+        raise NotRightError(
+            f"Expected the pixels of three years in 0/lulc, (3, 500, 500); found {shape}. A copy through the old "
+            "metadata has one year only. To begin again, run the cell that makes `two`."
+            if shape != pixels.shape
+            else "The pixels were changed. To begin again, run the cell that makes `two`."
+        )
+    if (years := group["0/year"][:].tolist()) != [2000, 2005, 2010]:
+        raise NotRightError(
+            f"The years are {years} now; they were 2000, 2005 and 2010. Run the cell that makes `two` again."
+        )
+    _check_copy(store, group)
+    return "There is one truth again: the copy says what the arrays say."
