@@ -96,6 +96,19 @@ def test_build_goes_on_where_it_stopped_and_then_changes_nothing(bucket):
     np.testing.assert_array_equal(repository.read(repo), [source(year) for year in tiles.YEARS])
 
 
+@pytest.mark.filterwarnings("ignore:saving variable None with floating point data")
+def test_a_year_that_would_be_stored_as_another_one_is_not_committed(bucket):
+    """What is appended is encoded as what is there; here it says that a thousand years are to be added."""
+    repo = datacube.build(bucket.icechunk("encoded"), years=(2000,), box=BOX)
+    session = repo.writable_session("main")
+    zarr.open_array(session.store, path="year", mode="r+").attrs["add_offset"] = 1000
+    session.commit("Encode")
+    before = history(repo)
+    with pytest.raises(repository.CubeError, match=r"2005\] afterwards, found \[2000, 1005\]"):
+        datacube.build(bucket.icechunk("encoded"), years=(2005,), box=BOX)
+    assert history(repo) == before
+
+
 def test_a_region_changes_its_pixels_and_nothing_else(repo):
     patch = layer(2005)[100:300, 450:600] * 0 + 10
     before = repository.read(repo).load()
