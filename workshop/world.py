@@ -451,8 +451,8 @@ def summarize(band):  # numba infers the types
     by_8, by_40 = np.empty((height // 8, width // 8), np.uint8), np.empty((height // 40, width // 40), np.uint8)
     by_200, by_1000 = np.empty((height // 200, width // 200), np.uint8), np.empty((1, width // 1000), np.uint8)
     counts, in_1000, in_200 = np.zeros(256, np.int64), np.zeros(256, np.int64), np.zeros((5, 256), np.int64)
-    # Small numbers, of which a processor adds and compares many at once. In a cell of 8 x 8, a pixel counts as 256: there
-    # is room for 255 minus the value, so the largest sum is that of the mode, and of values as frequent, the lowest.
+    # Small numbers, of which a processor adds and compares many at once. In a cell of 8 x 8 a pixel counts as 256. This
+    # leaves room for 255 minus the value: the largest sum is the mode's, and of values as frequent the lowest one's.
     in_40, in_8 = np.zeros(256, np.uint16), np.zeros(256, np.uint16)
     below = (255 - np.arange(256)).astype(np.uint16)
     words = band.view(np.uint64)  # eight pixels each
