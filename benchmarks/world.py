@@ -50,7 +50,7 @@ def fill(clock: Clock, folder: Path, rows: int, split: bool) -> dict[str, Any]:
         )
         session = repo.writable_session("main")
         session.store.set_virtual_refs_arr(
-            array_path=f"/{repository.ARRAY}",
+            array_path=f"{'/0' if split else ''}/{repository.ARRAY}",
             chunk_grid_shape=grid,
             locations=each.ravel().tolist(),
             offsets=np.arange(each.size, dtype=np.uint64) % 1600 * 250_000,
