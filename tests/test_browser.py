@@ -145,6 +145,9 @@ class Page:
     def show(self, index):
         """Scroll to a cell of the notebook's file, and return its element."""
         self.js(f"{PANEL} panel.content.activeCellIndex = arguments[0]", index)
+        # JupyterLab puts cells into the page one by one while it is idle, which a busy machine seldom is
+        there = f"{PANEL} return panel.content.widgets[arguments[0]].node.isConnected"
+        self.wait(lambda: self.js(there, index), 5 * PATIENCE, f"cell {index} was not put into the page")
         self.driver.execute_async_script(
             f"{PANEL} panel.content.scrollToItem(arguments[0], 'start').then(() => setTimeout(arguments[1], 500))",
             index,
