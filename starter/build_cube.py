@@ -1,0 +1,48 @@
+"""Build the cube from the folder, several dates at the same time. Run it once; update_cube.py does what comes later."""
+
+import dask.array
+import icechunk
+import numpy as np
+import pandas as pd
+import xarray as xr
+from dask.distributed import Client
+
+import rasters
+import update_cube
+
+
+def create(repo: icechunk.Repository, files: pd.DataFrame, grid: xr.Dataset) -> None:
+    """Commit a cube that has the dates, the grid and the description, and no pixels yet."""
+    dates, where = np.unique(files["date"]), rasters.describe(grid)
+    shape = len(dates), grid.sizes["y"], grid.sizes["x"]
+    empty = dask.array.full(shape, np.nan, dtype="float32")  # nothing is computed
+    stored = rasters.encodings(files)
+    bands = {name: (("time", "y", "x"), empty, where) for name in stored if name != "time"}
+    cube = grid.assign(bands).assign_coords(time=dates).assign_attrs(rasters.ABOUT | where | {"sources": {}})
+    session = repo.writable_session("main")
+    cube.to_zarr(session.store, encoding=stored, compute=False, consolidated=False)
+    session.commit("Create the cube")
+
+
+def main() -> None:
+    """Create the cube; then Dask's workers write the dates, and one commit holds them all."""
+    stock = rasters.take_stock()
+    files = rasters.usable(stock)
+    print(stock[["file", "problem"]].to_string())
+    repo = icechunk.Repository.open_or_create(rasters.storage())
+    if len(list(repo.ancestry(branch="main"))) > 1:
+        raise SystemExit("the cube exists: update_cube.py completes it")
+    create(repo, files, rasters.choose_grid(files))
+    session = repo.writable_session("main")
+    days = [day for _, day in files.groupby("date")]
+    with Client() as client:
+        written = [client.submit(update_cube.write, session.fork(), day) for day in days]
+        session.merge(*client.gather(written))
+    for day in days:
+        update_cube.record(session, day)
+    session.commit(f"Write {len(days)} dates")
+    update_cube.tag(repo)
+
+
+if __name__ == "__main__":  # Dask's workers import this file, too
+    main()

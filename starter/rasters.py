@@ -1,0 +1,165 @@
+"""What your files say, which grid the cube has, and how the files of a date become a step of it.
+
+Read each of the settings: they are what differs from one archive to the next.
+"""
+
+import functools
+import os
+import re
+from datetime import datetime
+from pathlib import Path
+
+import icechunk
+import numpy as np
+import pandas as pd
+import rasterio
+import rioxarray
+import xarray as xr
+import zarr_cm
+from affine import Affine
+from rasterio.enums import Resampling
+from rasterio.warp import transform_bounds
+
+FOLDER = Path(os.environ.get("RASTERS", "rasters"))
+DATE, FORMAT = r"(\d{8})", "%Y%m%d"  # the date in a file's path, as a regular expression and for strptime
+VERSION = r"_P(\d+)"  # the processing: of files with the same name otherwise, only the highest is used
+BAND = None  # where each file holds one band: its name in the file's name, such as r"_(B\d+)"
+CLASSES = False  # True for land cover and the like: numbers that are never averaged, and stay integers
+RESAMPLING = Resampling.nearest if CLASSES else Resampling.bilinear  # Resampling.average for much finer files
+NODATA = None  # what means "no data" in files that don't declare it
+CHUNKS = (1, 256, 256)  # dates, rows, columns; an update needs one date per chunk
+ABOUT = {"title": "Reflectances of a valley", "license": "CC-BY-4.0", "source": "synthetic scenes, not observed"}
+
+
+def storage() -> icechunk.Storage:
+    """Return where the cube is: in the bucket CUBE_BUCKET, below CUBE_PREFIX, or else in the folder `cube`."""
+    if bucket := os.environ.get("CUBE_BUCKET"):
+        endpoint = os.environ.get("AWS_ENDPOINT_URL", "")  # of R2, MinIO and others; AWS needs none
+        own = {"endpoint_url": endpoint, "allow_http": endpoint.startswith("http:"), "force_path_style": True}
+        prefix = os.environ.get("CUBE_PREFIX", "cube")
+        return icechunk.s3_storage(bucket=bucket, prefix=prefix, from_env=True, **(own if endpoint else {}))
+    icechunk.set_logs_filter("error")  # a folder is safe for one writer, and says so each time
+    return icechunk.local_filesystem_storage("cube")
+
+
+def read(session: icechunk.Session) -> xr.Dataset:
+    """Open the cube lazily, as the session has it."""
+    return xr.open_zarr(session.store, consolidated=False, decode_coords="all")
+
+
+def alignment(crs: rasterio.CRS, width: float, height: float, west: float, north: float) -> tuple:
+    """Return CRS, size of a pixel, and where pixels begin: where two rasters agree in these, pixels can be copied."""
+    begin = np.round([west / width, north / height], 2) % 1  # in shares of a pixel
+    return crs.to_string(), float(f"{width:.9g}"), float(f"{height:.9g}"), *begin.tolist()
+
+
+def look_at(path: Path) -> dict:
+    """Return what a file says, and what keeps it out of the cube."""
+    name = path.relative_to(FOLDER).as_posix()
+    date, version = re.search(DATE, name), re.search(VERSION, name)
+    line = {"file": name, "scene": re.sub(VERSION, "", name), "version": int(version[1]) if version else 0}
+    try:
+        line["date"] = datetime.strptime(date[1], FORMAT) if date else None
+        with rasterio.open(path) as src:
+            _ = [src.checksum(band) for band in src.indexes]  # reads every pixel
+            (west, east), (south, north) = sorted(src.bounds[::2]), sorted(src.bounds[1::2])  # south up is fine
+            bands = tuple(text or f"band_{k}" for k, text in enumerate(src.descriptions, 1))
+            line |= {"bands": (re.search(BAND, name)[1],) if BAND else bands, "box": (west, south, east, north)}
+            line["alignment"] = alignment(src.crs, *np.abs(src.res), west, north) if src.crs else None
+            packings = {*zip(src.dtypes, src.nodatavals, src.scales, src.offsets, strict=True)}
+            dtype, nodata, scale, offset = packings.pop()
+            nodata = NODATA if nodata is None else nodata
+            line |= {"dtype": dtype, "nodata": np.nan if nodata is None else nodata, "scale": scale, "offset": offset}
+            problems = {
+                "no date in its path: set DATE and FORMAT": not date,
+                "no CRS: `rio edit-info --crs` gives it one": not src.crs,
+                "rotated: warp it with `rio warp`": src.transform.b,
+                "its bands have different types or scales: split it": packings,
+                "declares no nodata: set NODATA": nodata is None and "int" in dtype,
+            }
+            return line | {"problem": "; ".join(text for text, found in problems.items() if found)}
+    except (ValueError, rasterio.RasterioIOError) as error:
+        return line | {"problem": f"cannot be read: {error}"}
+
+
+def take_stock() -> pd.DataFrame:
+    """Return a table of the GeoTIFFs below the folder."""
+    paths = sorted(path for path in FOLDER.rglob("*") if path.suffix.lower() in (".tif", ".tiff"))
+    stock = pd.DataFrame([look_at(path) for path in paths])
+    if stock.empty or stock["problem"].all():
+        raise SystemExit(f"{FOLDER}: expected GeoTIFFs that can be used, found none\n{stock.to_string()}")
+    return stock
+
+
+def usable(stock: pd.DataFrame) -> pd.DataFrame:
+    """Return the files without a problem, and of each scene the newest processing."""
+    good = stock[stock["problem"] == ""].sort_values("version", kind="stable")
+    return good.drop_duplicates("scene", keep="last").sort_values(["date", "file"])
+
+
+def choose_grid(files: pd.DataFrame) -> xr.Dataset:
+    """Return the coordinates of the grid that most files share, wide enough for all of them."""
+    chosen = files["alignment"].value_counts().index[0]
+    crs, width, height, *_ = chosen
+    left, _, _, top = files.loc[files["alignment"] == chosen, "box"].iloc[0]
+    boxes = np.array([transform_bounds(file.alignment[0], crs, *file.box) for file in files.itertuples()])
+    (west, south), (east, north) = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
+    west = left - np.ceil((left - west) / width - 0.01) * width  # whole pixels from a file that fits
+    north = top + np.ceil((north - top) / height - 0.01) * height
+    x = west + width * (np.arange(np.ceil((east - west) / width - 0.01)) + 0.5)
+    y = north - height * (np.arange(np.ceil((north - south) / height - 0.01)) + 0.5)
+    grid = xr.Dataset(coords={"y": y, "x": x}).rio.write_crs(crs)
+    return grid.rio.write_transform(Affine(width, 0, west, 0, -height, north))
+
+
+def place(file: pd.Series, grid: xr.Dataset) -> xr.Dataset:
+    """Return a file's values on the grid, NaN where it has none; pixels that fit are copied, others resampled."""
+    with rioxarray.open_rasterio(FOLDER / file["file"], band_as_variable=True) as stored:
+        scene = stored.where(stored != file["nodata"]) * file["scale"] + file["offset"]
+    scene = scene.rename(dict(zip(scene, file["bands"], strict=True))).sortby("y", ascending=False)
+    (width, height), (west, _, _, north) = np.abs(grid.rio.resolution()), grid.rio.bounds()
+    if file["alignment"] == alignment(grid.rio.crs, width, height, west, north):
+        return scene.reindex(x=grid.x, y=grid.y, method="nearest", tolerance=min(width, height) / 50)
+    placed = scene.rio.reproject_match(grid, resampling=RESAMPLING, nodata=np.nan)
+    return placed.assign_coords(x=grid.x, y=grid.y)
+
+
+def step_of(files: pd.DataFrame, grid: xr.Dataset) -> xr.Dataset:
+    """Return the files of a date on the grid; where several have a value, the first of them does."""
+    step = functools.reduce(xr.Dataset.combine_first, [place(file, grid) for _, file in files.iterrows()])
+    for name, band in step.items():
+        lines = files[[name in bands for bands in files["bands"]]]
+        if CLASSES:
+            step[name] = band.fillna(lines["nodata"].iloc[0]).astype(lines["dtype"].iloc[0])
+        step[name].attrs = {}  # they describe a file
+    return step.drop_vars("spatial_ref").expand_dims(time=files["date"].iloc[:1])
+
+
+def encodings(files: pd.DataFrame) -> dict:
+    """Return how the cube stores each band, as most files do, and dates."""
+    stored = {}
+    for name in dict.fromkeys(name for bands in files["bands"] for name in bands):
+        lines = files[[name in bands for bands in files["bands"]]]
+        packing = lines[["dtype", "nodata", "scale", "offset"]].value_counts(dropna=False)
+        dtype, nodata, scale, offset = packing.index[0]
+        values = {"dtype": dtype, "chunks": CHUNKS, "grid_mapping": "spatial_ref"}
+        values["fill_value"] = nodata  # what readers get where nothing was written
+        if not CLASSES:
+            values["_FillValue"] = nodata  # what readers turn into NaN
+        if scale != 1:
+            values["scale_factor"] = scale
+        if offset:
+            values["add_offset"] = offset
+        stored[name] = values
+    dates = {"units": "seconds since 1970-01-01", "calendar": "proleptic_gregorian", "dtype": "int64"}
+    return stored | {"time": dates | {"chunks": (1000,)}}
+
+
+def describe(grid: xr.Dataset) -> dict:
+    """Return what tells other tools where the pixels are, by the Zarr conventions `proj` and `spatial`."""
+    transform, shape = list(grid.rio.transform())[:6], [grid.sizes["y"], grid.sizes["x"]]
+    place = zarr_cm.spatial.create(
+        dimensions=["y", "x"], transform=transform, bbox=list(grid.rio.bounds()), shape=shape, registration="pixel"
+    )
+    crs = zarr_cm.proj.create(wkt2=grid.rio.crs.to_wkt(version="WKT2_2019"))
+    return zarr_cm.create_many({"proj": crs, "spatial": place})

@@ -1,0 +1,85 @@
+"""Bring the cube up to date: write what is new in the folder, one commit per date. Run it as often as you like."""
+
+import hashlib
+from datetime import UTC, datetime
+
+import icechunk
+import numpy as np
+import pandas as pd
+import zarr
+
+import rasters
+
+
+def sources(files: pd.DataFrame) -> dict[str, str]:
+    """Return the names and the checksums of the files of a date."""
+    return {name: hashlib.sha256((rasters.FOLDER / name).read_bytes()).hexdigest() for name in files["file"]}
+
+
+def make_room(session: icechunk.Session, date: pd.Timestamp) -> None:
+    """Insert an empty step where the date belongs. Chunks get new numbers; none of them is written again."""
+    dates = rasters.read(session).indexes["time"].union([date])
+    here = dates.get_loc(date)
+    group = zarr.open_group(session.store)
+    for name in [name for name, array in group.arrays() if array.ndim == 3]:
+        group[name].resize((len(dates), *group[name].shape[1:]))
+        session.reindex_array(
+            f"/{name}",
+            forward=lambda chunk: [chunk[0] + (chunk[0] >= here), *chunk[1:]],
+            backward=lambda chunk: None if chunk[0] == here else [chunk[0] - (chunk[0] > here), *chunk[1:]],
+        )
+    group["time"].resize(len(dates))
+    group["time"][:] = dates.astype("datetime64[s]").astype("int64")
+
+
+def write(session: icechunk.Session, files: pd.DataFrame) -> icechunk.Session:
+    """Write the files of a date into its step, and check that the cube reads back what was meant."""
+    cube = rasters.read(session)
+    step = rasters.step_of(files, cube)
+    step.drop_vars(["x", "y"]).to_zarr(session.store, region={"time": "auto"}, consolidated=False)
+    read = rasters.read(session).sel(time=step.time)
+    for name, band in step.items():
+        stored = read[name]
+        half = 0.51 * stored.encoding.get("scale_factor", 1) if stored.encoding["dtype"].kind in "iu" else 0
+        np.testing.assert_allclose(stored, band.transpose(*stored.dims), rtol=0, atol=half, err_msg=name)
+    return session
+
+
+def record(session: icechunk.Session, files: pd.DataFrame) -> dict:
+    """Note in the cube from which files a date was made."""
+    group = zarr.open_group(session.store)
+    made = {files["date"].iloc[0].isoformat(): sources(files)}
+    group.attrs["sources"] = group.attrs["sources"] | made
+    return made
+
+
+def tag(repo: icechunk.Repository) -> None:
+    """Give the tip of main a name that stays, unless it has one."""
+    tip = repo.lookup_branch("main")
+    if tip not in [repo.lookup_tag(name) for name in repo.list_tags()]:
+        repo.create_tag(f"{datetime.now(UTC):%Y-%m-%d.%H%M%S}", tip)
+
+
+def main() -> None:
+    """Write the dates whose files are new or have changed."""
+    if not icechunk.Repository.exists(rasters.storage()):
+        raise SystemExit("there is no cube yet: build_cube.py builds it")
+    repo = icechunk.Repository.open(rasters.storage())
+    stock = rasters.take_stock()
+    for line in stock[stock["problem"] != ""].itertuples():
+        print(f"left out: {line.file}: {line.problem}")
+    for date, files in rasters.usable(stock).groupby("date"):
+        session = repo.writable_session("main")
+        known = zarr.open_group(session.store, mode="r").attrs["sources"]
+        if known.get(date.isoformat()) == sources(files):
+            continue
+        if date not in rasters.read(session).indexes["time"]:
+            make_room(session, date)
+        write(session, files)
+        session.commit(f"Write {date}", metadata=record(session, files))
+        print(f"written: {date}")
+    tag(repo)
+
+
+if __name__ == "__main__":
+    main()
