@@ -60,14 +60,8 @@ def tag(repo: icechunk.Repository) -> None:
         repo.create_tag(f"{datetime.now(UTC):%Y-%m-%d.%H%M%S}", tip)
 
 
-def main() -> None:
-    """Write the dates whose files are new or have changed."""
-    if not icechunk.Repository.exists(rasters.storage()):
-        raise SystemExit("there is no cube yet: build_cube.py builds it")
-    repo = icechunk.Repository.open(rasters.storage())
-    stock = rasters.take_stock()
-    for line in stock[stock["problem"] != ""].itertuples():
-        print(f"left out: {line.file}: {line.problem}")
+def update(repo: icechunk.Repository, stock: pd.DataFrame) -> None:
+    """Write each date whose files are new or have changed; each is a commit, so what was cut off goes on."""
     for date, files in rasters.usable(stock).groupby("date"):
         session = repo.writable_session("main")
         known = zarr.open_group(session.store, mode="r").attrs["sources"]
@@ -77,8 +71,17 @@ def main() -> None:
             make_room(session, date)
         write(session, files)
         session.commit(f"Write {date}", metadata=record(session, files))
-        print(f"written: {date}")
+        print("written:", date)
     tag(repo)
+
+
+def main() -> None:
+    """Open the cube and bring it up to date."""
+    if not icechunk.Repository.exists(rasters.storage()):
+        raise SystemExit("there is no cube yet: build_cube.py builds it")
+    stock = rasters.take_stock()
+    print(stock.loc[stock["problem"] != "", ["file", "problem"]].to_string(header=False, index=False))
+    update(icechunk.Repository.open(rasters.storage()), stock)
 
 
 if __name__ == "__main__":
