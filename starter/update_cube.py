@@ -37,9 +37,9 @@ def write(session: icechunk.Session, files: pd.DataFrame) -> icechunk.Session:
     cube = rasters.read(session)
     step = rasters.step_of(files, cube)
     step.drop_vars(["x", "y"]).to_zarr(session.store, region={"time": "auto"}, consolidated=False)
-    read = rasters.read(session).sel(time=step.time)
+    written = rasters.read(session).sel(time=step.time)
     for name, band in step.items():
-        stored = read[name]
+        stored = written[name]
         half = 0.51 * stored.encoding.get("scale_factor", 1) if stored.encoding["dtype"].kind in "iu" else 0
         np.testing.assert_allclose(stored, band.transpose(*stored.dims), rtol=0, atol=half, err_msg=name)
     return session
