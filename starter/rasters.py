@@ -132,6 +132,7 @@ def step_of(files: pd.DataFrame, grid: xr.Dataset) -> xr.Dataset:
         if CLASSES:
             step[name] = band.fillna(lines["nodata"].iloc[0]).astype(lines["dtype"].iloc[0])
         step[name].attrs = {}  # they describe a file
+    step.attrs = {}
     return step.drop_vars("spatial_ref").expand_dims(time=files["date"].iloc[:1])
 
 

@@ -126,5 +126,9 @@ def write_archive(folder: str | Path) -> Path:
 
 
 def deliver(folder: str | Path) -> list[Path]:
-    """Write what arrives later into the folder: a late date, a new processing, the broken file whole, a new date."""
-    return [_write_scene(scene, Path(folder)) for scene in LATER]
+    """Write what arrives later into the archive: a late date, a new processing, the broken file whole, a new date.
+
+    Nothing is written into a folder that isn't the archive of :func:`write_archive`.
+    """
+    folder = Path(folder)
+    return [_write_scene(scene, folder) for scene in LATER] if (folder / TRUNCATED).exists() else []
