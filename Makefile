@@ -5,6 +5,7 @@
 #   make doctor   say whether this machine is ready     make bench    measure speed, write benchmarks/README.md
 #   make clean    remove environment and caches         make site     build the web site from the stored outputs
 #   make viewer   build the page that reads a published cube in the browser (with npm), into build/viewer
+#   make starter TO=../my-cube   copy the starter for a cube of one's own into a new folder
 
 # Another Python: `make test PYTHON_VERSION=3.13` makes a new environment with it.
 PYTHON_VERSION ?= >=3.12,<3.14
@@ -21,7 +22,7 @@ SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 # Compiled modules halve the start of every kernel; another active environment must not leak in.
 unexport PYTHONDONTWRITEBYTECODE VIRTUAL_ENV CONDA_PREFIX PYTHONPATH
 
-.PHONY: lab test soak render lock lint bench doctor site viewer clean setup browser viewer-where-npm-is
+.PHONY: lab test soak render lock lint bench doctor site viewer starter clean setup browser viewer-where-npm-is
 
 lab: setup
 	$(RUN) -m jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks \
@@ -63,6 +64,17 @@ build/viewer/index.html: viewer/node_modules/.package-lock.json $(wildcard viewe
 viewer/node_modules/.package-lock.json: viewer/package-lock.json viewer/.npmrc
 	npm ci --silent --prefix viewer
 	touch $@
+
+# The shell reads TO itself, so it may hold spaces. A folder that holds something is left alone.
+starter:
+	@case "$$TO" in \
+		"") echo "Where to? Expected a new folder, such as: make starter TO=../my-cube" >&2; exit 1;; \
+		"~/"*) TO="$$HOME$${TO#\~}";; \
+	esac; \
+	if [ -n "$$(ls -A "$$TO" 2>/dev/null)" ]; then \
+		echo "$$TO: expected a new or empty folder, found something there: choose another one" >&2; exit 1; \
+	fi; \
+	mkdir -p "$$TO" && cp -R starter/. "$$TO" && rm -rf "$$TO/__pycache__" && echo "Begin with $$TO/README.md"
 
 # On a train, what is built already must do; the site and the tests go without where nothing is.
 viewer-where-npm-is:

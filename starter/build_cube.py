@@ -28,14 +28,14 @@ def main() -> None:
     """Create the cube; then Dask's workers write the dates, and one commit holds them all."""
     stock = rasters.take_stock()
     files = rasters.usable(stock)
-    print(stock[["file", "problem"]].to_string())
+    print(stock[["file", "date", "version", "problem"]].to_string(na_rep=""))
     repo = icechunk.Repository.open_or_create(rasters.storage())
     if len(list(repo.ancestry(branch="main"))) > 1:
         raise SystemExit("the cube exists: update_cube.py completes it")
     create(repo, files, rasters.choose_grid(files))
     session = repo.writable_session("main")
     days = [day for _, day in files.groupby("date")]
-    with Client() as client:
+    with Client(dashboard_address=None) as client:
         written = [client.submit(update_cube.write, session.fork(), day) for day in days]
         session.merge(*client.gather(written))
     for day in days:

@@ -16,18 +16,18 @@ import rasterio
 import rioxarray
 import xarray as xr
 import zarr_cm
-from affine import Affine
+from rasterio import Affine
 from rasterio.enums import Resampling
 from rasterio.warp import transform_bounds
 
 FOLDER = Path(os.environ.get("RASTERS", "rasters"))
 DATE, FORMAT = r"(\d{8})", "%Y%m%d"  # the date in a file's path, as a regular expression and for strptime
-VERSION = r"_P(\d+)"  # the processing: of files with the same name otherwise, only the highest is used
+VERSION = r"_P(\d+)"  # the processing: of files with the same name otherwise, only the highest is used; None for none
 BAND = None  # where each file holds one band: its name in the file's name, such as r"_(B\d+)"
 CLASSES = False  # True for land cover and the like: numbers that are never averaged, and stay integers
 RESAMPLING = Resampling.nearest if CLASSES else Resampling.bilinear  # Resampling.average for much finer files
 NODATA = None  # what means "no data" in files that don't declare it
-CHUNKS = (1, 256, 256)  # dates, rows, columns; an update needs one date per chunk
+CHUNKS = (256, 256)  # rows, columns; each date has chunks of its own, so that it can be inserted and replaced
 ABOUT = {"title": "Reflectances of a valley", "license": "CC-BY-4.0", "source": "synthetic scenes, not observed"}
 
 
@@ -36,7 +36,7 @@ def storage() -> icechunk.Storage:
     if bucket := os.environ.get("CUBE_BUCKET"):
         endpoint = os.environ.get("AWS_ENDPOINT_URL", "")  # of R2, MinIO and others; AWS needs none
         own = {"endpoint_url": endpoint, "allow_http": endpoint.startswith("http:"), "force_path_style": True}
-        prefix = os.environ.get("CUBE_PREFIX", "cube")
+        prefix = os.environ.get("CUBE_PREFIX") or "cube"
         return icechunk.s3_storage(bucket=bucket, prefix=prefix, from_env=True, **(own if endpoint else {}))
     icechunk.set_logs_filter("error")  # a folder is safe for one writer, and says so each time
     return icechunk.local_filesystem_storage("cube")
@@ -49,32 +49,41 @@ def read(session: icechunk.Session) -> xr.Dataset:
 
 def alignment(crs: rasterio.CRS, width: float, height: float, west: float, north: float) -> tuple:
     """Return CRS, size of a pixel, and where pixels begin: where two rasters agree in these, pixels can be copied."""
-    begin = np.round([west / width, north / height], 2) % 1  # in shares of a pixel
-    return crs.to_string(), float(f"{width:.9g}"), float(f"{height:.9g}"), *begin.tolist()
+    begin = np.round(np.array([west / width, north / height]) % 1, 2) % 1  # in shares of a pixel
+    return crs.to_string(), float(f"{width:.12g}"), float(f"{height:.12g}"), *begin.tolist()
+
+
+def processing(name: str) -> tuple[str, int]:
+    """Return a file's name without the processing, and its number."""
+    found = re.search(VERSION, name) if VERSION else None
+    return (name.replace(found[0], "", 1), int(found[1])) if found else (name, 0)
 
 
 def look_at(path: Path) -> dict:
     """Return what a file says, and what keeps it out of the cube."""
     name = path.relative_to(FOLDER).as_posix()
-    date, version = re.search(DATE, name), re.search(VERSION, name)
-    line = {"file": name, "scene": re.sub(VERSION, "", name), "version": int(version[1]) if version else 0}
+    date, band = re.search(DATE, name), re.search(BAND, name) if BAND else None
+    line = {"file": name}
     try:
+        line["scene"], line["version"] = processing(name)
         line["date"] = datetime.strptime(date[1], FORMAT) if date else None
         with rasterio.open(path) as src:
-            _ = [src.checksum(band) for band in src.indexes]  # reads every pixel
+            _ = [src.checksum(k) for k in src.indexes]  # reads every pixel
             (west, east), (south, north) = sorted(src.bounds[::2]), sorted(src.bounds[1::2])  # south up is fine
             bands = tuple(text or f"band_{k}" for k, text in enumerate(src.descriptions, 1))
-            line |= {"bands": (re.search(BAND, name)[1],) if BAND else bands, "box": (west, south, east, north)}
+            line |= {"bands": (band[1],) if band else bands, "box": (west, south, east, north)}
             line["alignment"] = alignment(src.crs, *np.abs(src.res), west, north) if src.crs else None
-            packings = {*zip(src.dtypes, src.nodatavals, src.scales, src.offsets, strict=True)}
-            dtype, nodata, scale, offset = packings.pop()
+            packings = [*zip(src.dtypes, src.nodatavals, src.scales, src.offsets, strict=True)]
+            dtype, nodata, scale, offset = packings[0]
             nodata = NODATA if nodata is None else nodata
             line |= {"dtype": dtype, "nodata": np.nan if nodata is None else nodata, "scale": scale, "offset": offset}
             problems = {
                 "no date in its path: set DATE and FORMAT": not date,
+                "expected one band, named in its path: set BAND": BAND and not (band and src.count == 1),
                 "no CRS: `rio edit-info --crs` gives it one": not src.crs,
-                "rotated: warp it with `rio warp`": src.transform.b,
-                "its bands have different types or scales: split it": packings,
+                "no place: `rio edit-info --transform` gives it one": src.transform == Affine.identity(),
+                "rotated: warp it with `rio warp --dst-crs`": src.transform.b or src.transform.d,
+                "its bands have different types or scales: split it": len({*map(str, packings)}) > 1,  # NaN != NaN
                 "declares no nodata: set NODATA": nodata is None and "int" in dtype,
             }
             return line | {"problem": "; ".join(text for text, found in problems.items() if found)}
@@ -114,9 +123,11 @@ def choose_grid(files: pd.DataFrame) -> xr.Dataset:
 
 def place(file: pd.Series, grid: xr.Dataset) -> xr.Dataset:
     """Return a file's values on the grid, NaN where it has none; pixels that fit are copied, others resampled."""
-    with rioxarray.open_rasterio(FOLDER / file["file"], band_as_variable=True) as stored:
+    with rioxarray.open_rasterio(FOLDER / file["file"], masked=True) as stored:
         scene = stored.where(stored != file["nodata"]) * file["scale"] + file["offset"]
-    scene = scene.rename(dict(zip(scene, file["bands"], strict=True))).sortby("y", ascending=False)
+    scene = scene.assign_coords(band=list(file["bands"])).sortby("y", ascending=False).to_dataset("band")
+    for name in scene:
+        scene[name] = scene[name].rio.write_nodata(np.nan)  # or NaN would spread in the warper
     (width, height), (west, _, _, north) = np.abs(grid.rio.resolution()), grid.rio.bounds()
     if file["alignment"] == alignment(grid.rio.crs, width, height, west, north):
         return scene.reindex(x=grid.x, y=grid.y, method="nearest", tolerance=min(width, height) / 50)
@@ -128,9 +139,12 @@ def step_of(files: pd.DataFrame, grid: xr.Dataset) -> xr.Dataset:
     """Return the files of a date on the grid; where several have a value, the first of them does."""
     step = functools.reduce(xr.Dataset.combine_first, [place(file, grid) for _, file in files.iterrows()])
     for name, band in step.items():
-        lines = files[[name in bands for bands in files["bands"]]]
         if CLASSES:
-            step[name] = band.fillna(lines["nodata"].iloc[0]).astype(lines["dtype"].iloc[0])
+            how = encodings(files)[name] | (grid[name].encoding if name in grid else {})
+            step[name] = band.fillna(how["fill_value"]).astype(how["dtype"])
+            if not band.equals(step[name].where(step[name] != how["fill_value"])):
+                expected = f"{name}: expected classes of {how['dtype']}, and {how['fill_value']} only for no data"
+                raise ValueError(f"{expected}, as the cube has; found others in {list(files['file'])}: leave them out")
         step[name].attrs = {}  # they describe a file
     step.attrs = {}
     return step.drop_vars("spatial_ref").expand_dims(time=files["date"].iloc[:1])
@@ -143,7 +157,7 @@ def encodings(files: pd.DataFrame) -> dict:
         lines = files[[name in bands for bands in files["bands"]]]
         packing = lines[["dtype", "nodata", "scale", "offset"]].value_counts(dropna=False)
         dtype, nodata, scale, offset = packing.index[0]
-        values = {"dtype": dtype, "chunks": CHUNKS, "grid_mapping": "spatial_ref"}
+        values = {"dtype": dtype, "chunks": (1, *CHUNKS), "grid_mapping": "spatial_ref"}
         values["fill_value"] = nodata  # what readers get where nothing was written
         if not CLASSES:
             values["_FillValue"] = nodata  # what readers turn into NaN

@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 import icechunk
 import numpy as np
 import pandas as pd
+import xarray as xr
 import zarr
+from rasterio.warp import transform_bounds
 
 import rasters
 
@@ -14,6 +16,23 @@ import rasters
 def sources(files: pd.DataFrame) -> dict[str, str]:
     """Return the names and the checksums of the files of a date."""
     return {name: hashlib.sha256((rasters.FOLDER / name).read_bytes()).hexdigest() for name in files["file"]}
+
+
+def lost(made: dict[str, str], files: pd.DataFrame, stock: pd.DataFrame) -> list[str]:
+    """Return the files that a date was made from and that are missing or broken now."""
+    broken = {*stock.loc[stock["problem"] != "", "file"]}
+    return [name for name in made if name in broken or rasters.processing(name)[0] not in {*files["scene"]}]
+
+
+def outside(files: pd.DataFrame, grid: xr.Dataset) -> list[str]:
+    """Return the files that reach beyond the grid, by more than a pixel."""
+    (width, height), (west, south, east, north) = np.abs(grid.rio.resolution()), grid.rio.bounds()
+    found = []
+    for file in files.itertuples():
+        left, bottom, right, top = transform_bounds(file.alignment[0], grid.rio.crs, *file.box)
+        if left < west - width or bottom < south - height or right > east + width or top > north + height:
+            found.append(file.file)
+    return found
 
 
 def make_room(session: icechunk.Session, date: pd.Timestamp) -> None:
@@ -41,7 +60,8 @@ def write(session: icechunk.Session, files: pd.DataFrame) -> icechunk.Session:
     for name, band in step.items():
         stored = written[name]
         half = 0.51 * stored.encoding.get("scale_factor", 1) if stored.encoding["dtype"].kind in "iu" else 0
-        np.testing.assert_allclose(stored, band.transpose(*stored.dims), rtol=0, atol=half, err_msg=name)
+        meant = band.transpose(*stored.dims).astype(stored.dtype)
+        np.testing.assert_allclose(stored, meant, rtol=0, atol=half, err_msg=f"{name} of {list(files['file'])}")
     return session
 
 
@@ -62,12 +82,18 @@ def tag(repo: icechunk.Repository) -> None:
 
 def update(repo: icechunk.Repository, stock: pd.DataFrame) -> None:
     """Write each date whose files are new or have changed; each is a commit, so what was cut off goes on."""
+    cube = rasters.read(repo.readonly_session("main"))
     for date, files in rasters.usable(stock).groupby("date"):
-        session = repo.writable_session("main")
-        known = zarr.open_group(session.store, mode="r").attrs["sources"]
-        if known.get(date.isoformat()) == sources(files):
+        made = cube.attrs["sources"].get(date.isoformat(), {})
+        if made == sources(files):
             continue
-        if date not in rasters.read(session).indexes["time"]:
+        if gone := lost(made, files, stock):
+            print("not changed:", date, "was made from files that are missing or broken now:", *gone)
+            continue
+        if beyond := outside(files, cube):
+            print("cut off:", date, "reaches beyond the cube in", *beyond)
+        session = repo.writable_session("main")
+        if date not in cube.indexes["time"]:
             make_room(session, date)
         write(session, files)
         session.commit(f"Write {date}", metadata=record(session, files))
@@ -77,11 +103,14 @@ def update(repo: icechunk.Repository, stock: pd.DataFrame) -> None:
 
 def main() -> None:
     """Open the cube and bring it up to date."""
-    if not icechunk.Repository.exists(rasters.storage()):
+    storage = rasters.storage()
+    repo = icechunk.Repository.open(storage) if icechunk.Repository.exists(storage) else None
+    if repo is None or len(list(repo.ancestry(branch="main"))) == 1:  # which is Icechunk's own commit
         raise SystemExit("there is no cube yet: build_cube.py builds it")
     stock = rasters.take_stock()
-    print(stock.loc[stock["problem"] != "", ["file", "problem"]].to_string(header=False, index=False))
-    update(icechunk.Repository.open(rasters.storage()), stock)
+    for line in stock[stock["problem"] != ""].itertuples():
+        print("left out:", line.file, line.problem)
+    update(repo, stock)
 
 
 if __name__ == "__main__":
