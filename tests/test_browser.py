@@ -243,13 +243,45 @@ def look_at_web_map(page):
         page.keep("map-next-year")
 
 
+def look_at_tooltip(page, canvas):
+    """Pointing at a place names its class as the legend does, with the code in whose colour the place is drawn."""
+    # Bokeh puts it at the end of the page, not into the cell
+    text = FIND + "return find(document, e => e.classList.contains('bk-tooltip-content'))?.textContent"
+
+    def leave():
+        ActionChains(page.driver).move_to_element(page.driver.find_element(By.ID, "jp-MainLogo")).perform()
+        page.wait(lambda: page.js(text) is None, message="the tooltip stays")
+
+    def named():
+        leave()
+        picture = (imread(io.BytesIO(canvas.screenshot_as_png))[..., :3] * 255).round().astype(int)
+        height, width, _ = picture.shape
+        x, y = width * 4 // 5, height // 2
+        place = picture[y - 1 : y + 2, x - 1 : x + 2]  # the pointer is between pixels
+        ActionChains(page.driver).move_to_element_with_offset(canvas, x - width // 2, y - height // 2).perform()
+        shown = page.wait(lambda: page.js(text), message="no tooltip")
+        found = re.search(r": ([^:]+) \((\d+)\)\s*$", shown)
+        assert found, f"expected a class's name and code, found {shown}"
+        name, code = found[1], int(found[2])
+        assert name == legend.table()["class"][code]
+        return int(legend.hex_colours()[code][1:], 16) in place @ [65536, 256, 1]
+
+    page.wait(named, message="the tooltip names another class than the one that is drawn")
+    page.keep("plot-tooltip")
+    leave()
+
+
 def look_at_plot(page):
-    """The canvas shows the legend's colours; zooming asks datashader for a new picture; so does another year."""
+    """The canvas shows the legend's colours, and the pointer names the class.
+
+    Zooming asks datashader for a new picture; so does another year.
+    """
     cell = page.show(page.cell_with(".hvplot.image("))
     canvas = page.find(cell, "e.tagName === 'CANVAS'")
     page.js(CENTRE, canvas)
     before = seen(page, canvas)
     page.keep("plot")
+    look_at_tooltip(page, canvas)
     tool = page.find(cell, "e.title?.startsWith('Wheel Zoom')")
     if "bk-active" not in tool.get_attribute("class"):
         tool.click()
@@ -262,11 +294,13 @@ def look_at_plot(page):
     assert new_width < 0.8 * width
     assert left < new_left < new_left + new_width < left + width
     page.wait(lambda: differ(canvas.screenshot_as_png, before) > 0.05)
+    look_at_tooltip(page, canvas)
     before = seen(page, canvas)
     page.keep("plot-zoomed")
     if "groupby=" in page.cells[page.cell_with(".hvplot.image(")].source:
         page.find(cell, "e.classList.contains('noUi-handle')").send_keys(Keys.ARROW_RIGHT)
         page.wait(lambda: differ(canvas.screenshot_as_png, before) > 0.01)
+        look_at_tooltip(page, canvas)
         seen(page, canvas)
         page.keep("plot-next-year")
 

@@ -58,6 +58,7 @@ def test_a_store_says_where_its_pixels_are(cut, stale):
 
 def test_a_store_says_what_it_is_and_from_where():
     dataset = conventions.describe(layer())
+    assert dataset.attrs["title"] == "Land cover in the classes of GLAD GLCLUC2020"
     assert dataset.attrs["license"] == "CC-BY-4.0"
     assert "10.3389/frsen.2022.856903" in dataset.attrs["references"]
     assert dataset.attrs["source"].startswith("SYNTHETIC")
@@ -98,6 +99,7 @@ def test_the_levels_of_the_world_are_described(bucket):
         step = entry["transform"]["scale"]
         assert 4 <= step[0] == step[1] <= 8
         assert [n * s for n, s in zip(entry["spatial:shape"], step, strict=True)] == finer["spatial:shape"]
+    assert group.attrs["title"] == conventions.ABOUT["title"]
     assert "source" not in group.attrs
     corner = tiles.Box(-112.5, 40.75, -112.25, 41)
     world.ingest(repo, [tiles.SAMPLE_TILE], (2020,), box=corner)

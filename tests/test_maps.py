@@ -11,13 +11,17 @@ import tracemalloc
 from itertools import pairwise
 
 import holoviews
+import hvplot.xarray  # noqa: F401, adds .hvplot
 import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
+import panel
 import pytest
 import rasterio
 import xarray as xr
 import zarr
+from bokeh.document import Document
+from bokeh.models import HoverTool
 from conftest import NOTEBOOKS
 from matplotlib_scalebar.scalebar import ScaleBar
 from pyproj import Geod
@@ -245,6 +249,28 @@ def test_the_tile_server_shows_legend_colours_and_the_inspector_names_classes(wi
     shown = {tuple(map(int, colour)) for colour in bands[:3, bands[-1] == 255].T}
     assert shown
     assert shown <= set(legend.palette().values())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"geo": True}, {"geo": True, "tiles": "OSM"}, {"groupby": "year", "widget_location": "bottom"}],
+    ids=["map", "map over streets", "with a slider"],
+)
+def test_the_tooltip_of_a_plot_names_classes_wherever_it_is_shown(window, options):
+    raster = window[::50, ::50]
+    plot = raster.expand_dims(year=[2000, 2020] if "groupby" in options else [2020]).squeeze().hvplot.image(**options)
+    maps.name_on_hover(plot)
+    for _ in range(2):
+        shown, document = panel.panel(plot), Document()
+        root = shown.get_root(document)
+        document.add_root(root)
+        for slider in shown.select(panel.widgets.DiscreteSlider):
+            slider.value = 2020
+        (hover,) = root.select({"type": HoverTool})
+        assert hover.tooltips[-1] == ("land cover class", "@image{custom}")
+        names = hover.formatters["@image"].args["names"]
+        assert len(names) == 256
+        assert {code: names[code] for code in rows()} == legend.table()["class"].to_dict()
 
 
 def test_the_scale_is_that_of_the_ellipsoid(ax, window):

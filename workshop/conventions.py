@@ -1,6 +1,6 @@
 """What a store says of itself, so that other tools understand it.
 
-CF's flags and grid mapping, the Zarr conventions ``proj``, ``spatial`` and ``multiscales`` (v0.1), license and source.
+CF's flags and grid mapping, the Zarr conventions ``proj``, ``spatial`` and ``multiscales`` (v0.1), title and license.
 They are made when a store is written: an array in memory that told where it lies would be wrong after the next cut.
 """
 
@@ -16,6 +16,7 @@ from workshop.tiles import place
 
 ABOUT = {
     "Conventions": "CF-1.12",
+    "title": "Land cover in the classes of GLAD GLCLUC2020",
     "license": "CC-BY-4.0",
     "references": "https://doi.org/10.3389/frsen.2022.856903",
 }
@@ -33,7 +34,7 @@ def describe(raster: xr.DataArray) -> xr.Dataset:
     -------
     xarray.Dataset
         The raster as ``lulc``, with the legend as CF's flags; the place, as its coordinates have it, in CF's grid
-        mapping and in the Zarr conventions; license and references.
+        mapping and in the Zarr conventions; title, license and references.
 
     Raises
     ------

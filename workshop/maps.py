@@ -265,6 +265,29 @@ def name_classes(web_map: Any, layer_name: str) -> None:
     layer["tile_client"] = _NamedClasses(layer["tile_client"])
 
 
+def name_on_hover(plot: Any) -> None:
+    """Let the tooltip of an hvPlot image of class codes show ``Cropland (244)``, and not only the number.
+
+    The plot is changed. It may have widgets.
+    """
+    import panel  # seconds that most lessons need not pay
+    from bokeh.models import CustomJSHover
+    from holoviews import opts
+
+    names = legend.table()["class"].reindex(range(256), fill_value="not used").tolist()
+
+    def name_class(drawn: Any, _: Any) -> None:
+        hover = drawn.handles["hover"]
+        if "@image" not in hover.formatters:  # one per output: Bokeh refuses a model that is in another
+            formatter = CustomJSHover(args={"names": names}, code="return `${names[value]} (${value})`")
+            hover.formatters = hover.formatters | {"@image": formatter}
+        hover.tooltips = [(label, "@image{custom}" if field == "@image" else field) for label, field in hover.tooltips]
+
+    # a hook, because each update of the picture may set the tooltip back; it runs after that
+    for pane in panel.panel(plot).select(panel.pane.HoloViews):
+        pane.object.opts(opts.Image(hooks=[name_class]))
+
+
 def street_map() -> str | None:
     """Return hvPlot's name of a street map to put below data, or None where its server cannot be reached.
 
