@@ -1,0 +1,832 @@
+"""The check-up: sound cubes of several kinds pass, and each defect that is planted in one is found, with what to do."""
+
+import datetime as dt
+import json
+import os
+
+import icechunk
+import numpy as np
+import pytest
+import rasterio
+import xarray as xr
+import zarr
+import zarr_cm
+from icechunk.xarray import to_icechunk
+from rasterio import Affine
+
+from workshop import checkup, stores, virtual
+
+pytestmark = pytest.mark.filterwarnings("ignore:Consolidated metadata is currently")
+
+FLAGS = {"flag_values": [0, 1, 2, 3, 255], "flag_meanings": "sand grass trees water no_data"}
+ABOUT = {"Conventions": "CF-1.12", "license": "CC-BY-4.0"}
+YEARS = [2000, 2005, 2010]
+DAYS = np.array(["2024-05-01", "2024-05-11", "2024-05-21"], "M8[ns]")
+
+
+def place(ds):
+    """Write the place into a dataset as all readers look for it."""
+    transform, crs = ds.rio.transform(recalc=True), ds.rio.crs
+    y, x = ds.rio.y_dim, ds.rio.x_dim
+    ds = ds.rio.write_transform(transform)
+    attrs = zarr_cm.create_many(
+        {
+            "proj": zarr_cm.proj.create(code=":".join(crs.to_authority())),
+            "spatial": zarr_cm.spatial.create(
+                dimensions=[y, x],
+                transform=list(transform)[:6],
+                shape=[ds.sizes[y], ds.sizes[x]],
+                registration="pixel",
+            ),
+        }
+    )
+    ds.attrs = ABOUT | attrs
+    for array in ds.data_vars.values():
+        array.attrs.update(attrs)
+        array.encoding["grid_mapping"] = "spatial_ref"
+    return ds
+
+
+def pixels(shape, dtype, seed=0):
+    """Return patches, with some noise: no part of it looks like another."""
+    rng = np.random.default_rng(seed)
+    *others, rows, cols = shape
+    coarse = rng.integers(0, 4, (*others, -(-rows // 4), -(-cols // 4)))
+    values = coarse.repeat(4, axis=-2).repeat(4, axis=-1)[..., :rows, :cols]
+    return np.where(rng.random(shape) < 0.1, 3 - values, values).astype(dtype)
+
+
+def classes(shape=(96, 120), step=0.01):
+    """Class codes in degrees, a layer per year."""
+    rows, cols = shape
+    coords = {
+        "year": YEARS,
+        "y": 41 - (np.arange(rows) + 0.5) * step,
+        "x": -112 + (np.arange(cols) + 0.5) * step,
+    }
+    lulc = xr.DataArray(pixels((3, *shape), "uint8"), coords, ("year", "y", "x"), attrs=FLAGS)
+    lulc.encoding = {"chunks": (1, 48, 60), "fill_value": 255}
+    return place(lulc.to_dataset(name="lulc").rio.write_crs(4326))
+
+
+def packed(days=DAYS):
+    """Two bands of reflectance in UTM, packed, with no data in a corner."""
+    coords = {"time": days, "y": 4_500_000 - 10 * (np.arange(80) + 0.5), "x": 400_000 + 10 * (np.arange(90) + 0.5)}
+    ds = xr.Dataset(coords=coords).rio.write_crs(32612)
+    for seed, name in enumerate(("red", "nir")):
+        values = pixels((len(days), 80, 90), "int16", seed) * 700 + np.arange(90) + np.arange(80)[:, None]
+        ds[name] = ("time", "y", "x"), np.where(np.arange(90) < 5, np.nan, values * 0.0001)
+        ds[name].encoding = {"dtype": "int16", "scale_factor": 0.0001, "_FillValue": -32768, "fill_value": -32768}
+        ds[name].encoding["chunks"] = (1, 40, 45)
+        ds[name].attrs = {"units": "1"}
+    ds["time"].encoding = {"units": "seconds since 1970-01-01", "dtype": "int64"}
+    return place(ds)
+
+
+def heights():
+    """Heights with NaN, without time, named lat and lon."""
+    coords = {"lat": 10 - (np.arange(50) + 0.5) * 0.1, "lon": 20 + (np.arange(60) + 0.5) * 0.1}
+    values = pixels((50, 60), "float32") * 100 + np.random.default_rng(1).random((50, 60), "float32")
+    values[:5] = np.nan
+    ds = xr.DataArray(values, coords, ("lat", "lon"), attrs={"units": "m"}).to_dataset(name="height")
+    ds["height"].encoding = {"chunks": (25, 30)}
+    ds = ds.rio.set_spatial_dims("lon", "lat").rio.write_crs(4326)
+    return place(ds)
+
+
+def write(ds, store=None, **options):
+    store = zarr.storage.MemoryStore() if store is None else store
+    ds.to_zarr(store, consolidated=False, write_empty_chunks=True, **options)
+    return store
+
+
+def by_band(ds):
+    """Return both bands as one array (time, band, y, x)."""
+    array = ds.to_dataarray("band", name="reflectance").transpose("time", "band", "y", "x")
+    array.encoding = ds["red"].encoding | {"chunks": (1, 2, 40, 45)}
+    array.attrs = ds["red"].attrs
+    return place(array.to_dataset())
+
+
+def with_levels(store=None):
+    """Classes with an overview, as groups, with consolidated metadata."""
+    store = zarr.storage.MemoryStore() if store is None else store
+    levels = [classes()]
+    cells = levels[0]["lulc"].values.reshape(3, 24, 4, 30, 4).swapaxes(2, 3).reshape(3, 24, 30, 16)
+    mode = np.argmax([(cells == value).sum(-1) for value in range(4)], axis=0).astype("uint8")
+    coarse = classes((24, 30), 0.04)
+    coarse["lulc"][:] = mode
+    coarse["lulc"].encoding["chunks"] = (1, 24, 30)
+    levels.append(coarse)
+    layout = [
+        {"asset": "0", "transform": {"scale": [1.0, 1.0], "translation": [0.0, 0.0]}},
+        {"asset": "1", "derived_from": "0", "transform": {"scale": [4.0, 4.0], "translation": [0.0, 0.0]}},
+    ]
+    for entry, level in zip(layout, levels, strict=True):
+        entry |= {key: level.attrs[key] for key in ("spatial:shape", "spatial:transform")}
+    attrs = zarr_cm.create_many({"multiscales": zarr_cm.multiscales.create(layout=layout, resampling_method="mode")})
+    zarr.create_group(store, attributes=ABOUT | attrs)
+    for k, level in enumerate(levels):
+        write(level, store, group=str(k))
+    zarr.consolidate_metadata(store)
+    return store
+
+
+def repository(ds, storage=None):
+    repo = icechunk.Repository.create(storage or icechunk.in_memory_storage())
+    session = repo.writable_session("main")
+    to_icechunk(ds, session)
+    session.commit("All of it")
+    return repo
+
+
+SOUND = {
+    "classes": lambda: write(classes()),
+    "packed": lambda: write(packed()),
+    "bands": lambda: write(by_band(packed())),
+    "heights": lambda: write(heights()),
+    "levels": with_levels,
+    "repository": lambda: repository(packed()),
+    "session": lambda: repository(classes()).readonly_session("main").store,
+}
+
+
+def failures(findings, kind="FAIL"):
+    return {finding.subject for finding in findings if finding.kind == kind}
+
+
+@pytest.mark.parametrize("kind", SOUND)
+@pytest.mark.parametrize("sample", [checkup.SAMPLE, None], ids=["sample", "all"])
+def test_a_sound_cube_passes(kind, sample):
+    findings = list(checkup.check(SOUND[kind](), sample=sample))
+    assert {finding.kind for finding in findings} == {"PASS"}, findings
+    assert len(findings) > 6
+
+
+# Defects: what is planted, and which findings it brings: "kind subject", and nothing else fails
+
+
+def edit(store, path, **attrs):
+    """Change attributes that are written; None deletes."""
+    node = zarr.open(store, path=path, mode="r+")
+    kept = {name.replace("__", ":"): value for name, value in attrs.items()}
+    node.attrs.put({key: value for key, value in (node.attrs.asdict() | kept).items() if value is not None})
+    return store
+
+
+def pixels_of(store, path="lulc"):
+    return zarr.open_array(store, path=path, mode="r+")
+
+
+def moved(ds, **coords):
+    """Change coordinates, and leave what attributes say."""
+    return ds.assign_coords({name: change(ds[name].values) for name, change in coords.items()})
+
+
+def encoded(ds, name="lulc", **encoding):
+    ds[name].encoding |= encoding
+    return ds
+
+
+def written(ds, change):
+    change(store := write(ds))
+    return store
+
+
+def set_pixels(where, value, make=classes):
+    return lambda: written(make(), lambda store: pixels_of(store).__setitem__(where, value))
+
+
+def no_mapping(store):
+    edit(store, "lulc", grid_mapping=None)
+
+
+def masked():
+    """What ``masked=True`` makes of class codes."""
+    ds = classes()
+    ds["lulc"] = ds["lulc"].astype("float32").assign_attrs(ds["lulc"].attrs)
+    ds["lulc"].encoding = {"fill_value": np.nan, "grid_mapping": "spatial_ref"}
+    return ds
+
+
+def appended(numbers):
+    """Days, after which the numbers of a file with hours are appended as they are."""
+    ds = packed(DAYS[0] + np.arange(4 + len(numbers)) * np.timedelta64(1, "D"))
+    ds["time"].encoding = {"units": "days since 2024-05-01", "dtype": "int64"}
+    store = write(ds)
+    pixels_of(store, "time")[4:] = numbers
+    return store
+
+
+def deep(ds):
+    """Chunks of two years, of which there are three."""
+    return encoded(ds, chunks=(2, 48, 60))
+
+
+def tiny():
+    ds = classes((190, 190), 0.001)
+    return encoded(ds, chunks=(1, 10, 10))
+
+
+def without_crs(store):
+    for path in ("", "lulc"):
+        edit(store, path, **WITHOUT, grid_mapping=None)
+
+
+def one_step_missing(rows=slice(None)):
+    """The frame of a year is there, its pixels are not, or not all of them."""
+    store = write(classes().isel(year=slice(2)))
+    late = classes().isel(year=[2])
+    late.chunk().to_zarr(store, append_dim="year", mode="a-", compute=False, consolidated=False)
+    if rows != slice(None):
+        pixels_of(store)[2, rows] = late["lulc"].values[0, rows]
+    return store
+
+
+def stale_consolidated():
+    store = with_levels()
+    for k in "01":
+        edit(store, f"{k}/lulc", long_name="renamed")
+    return store
+
+
+def stale_level():
+    store = with_levels()
+    pixels_of(store, "0/lulc")[:] = 3
+    return store
+
+
+def averaged():
+    store = with_levels()
+    cells = pixels_of(store, "0/lulc")[:].reshape(3, 24, 4, 30, 4)
+    pixels_of(store, "1/lulc")[:] = (cells.mean((2, 4)) + 0.5).astype("uint8")
+    return store
+
+
+def without_multiscales():
+    store = with_levels()
+    edit(store, "", multiscales=None, zarr_conventions=None)
+    zarr.consolidate_metadata(store)
+    return store
+
+
+def garbage():
+    repo = repository(classes())
+    for _ in range(3):
+        noise = np.random.default_rng().integers(0, 4, (3, 96, 120), "uint8")
+        session = repo.writable_session("main")
+        zarr.open_array(session.store, path="lulc", mode="r+")[:] = noise
+    return repo
+
+
+KEYS = "proj:code", "spatial:dimensions", "spatial:transform", "spatial:shape", "spatial:registration"
+WITHOUT = {key.replace(":", "__"): None for key in (*KEYS, "zarr_conventions")}
+PLACE = "FAIL lulc place"
+DEFECTS = {
+    # lesson 02
+    "masked on opening": (lambda: write(masked()), "FAIL lulc values"),
+    "_FillValue is a class": (lambda: written(classes(), lambda s: edit(s, "lulc", _FillValue=0)), "FAIL lulc values"),
+    "_FillValue on classes": (
+        lambda: written(classes(), lambda s: edit(s, "lulc", _FillValue=255)),
+        "note lulc values",
+    ),
+    "scale 1": (
+        lambda: written(classes(), lambda s: edit(s, "lulc", scale_factor=1.0, add_offset=0.0)),
+        "FAIL lulc values",
+    ),
+    "fill value is a class": (lambda: write(encoded(classes(), fill_value=0)), "FAIL lulc values"),
+    "fill value is not no data": (lambda: write(encoded(packed(), "red", fill_value=0)), "note red values"),
+    "_FillValue does not fit": (
+        lambda: written(classes(), lambda s: edit(s, "lulc", _FillValue=-9999)),
+        "FAIL lulc values",
+    ),
+    "two values for no data": (
+        lambda: written(packed(), lambda s: edit(s, "red", missing_value=-1)),
+        "FAIL red values",
+    ),
+    "not in the legend": (set_pixels((0, 5, 5), 77), "FAIL lulc values"),
+    "legend cut short": (
+        lambda: written(classes(), lambda s: edit(s, "lulc", flag_meanings="sand grass")),
+        "FAIL lulc values",
+    ),
+    "no legend": (
+        lambda: written(classes(), lambda s: edit(s, "lulc", flag_values=None, flag_meanings=None)),
+        "note lulc values",
+    ),
+    "int64": (lambda: write(encoded(classes(), dtype="int64")), "note lulc values"),
+    "only no data": (set_pixels(Ellipsis, 255), "FAIL lulc values"),
+    # place
+    "no CRS": (lambda: written(classes().drop_vars("spatial_ref"), without_crs), "FAIL lulc CRS"),
+    "grid mapping not named": (lambda: written(classes(), no_mapping), "FAIL lulc CRS"),
+    "grid mapping lost": (lambda: write(classes().drop_vars("spatial_ref")), "FAIL lulc CRS"),
+    "CRS only by CF": (
+        lambda: written(classes(), lambda s: [edit(s, path, **WITHOUT) for path in ("", "lulc")]),
+        "note lulc CRS",
+    ),
+    "two CRS": (lambda: written(classes(), lambda s: edit(s, "lulc", proj__code="EPSG:3857")), "FAIL lulc CRS"),
+    "meters as degrees": (lambda: write(place(packed().rio.write_crs(4326))), "FAIL red CRS", "FAIL nir CRS"),
+    "degrees as meters": (lambda: write(place(classes().rio.write_crs(32612))), "note lulc CRS"),
+    "clipped": (lambda: write(classes().isel(y=slice(10, 60), x=slice(20, 90))), PLACE),
+    "thinned": (lambda: write(classes().isel(y=slice(None, None, 4), x=slice(None, None, 4))), PLACE),
+    "half a pixel off": (lambda: write(moved(classes(), y=lambda y: y + 0.005, x=lambda x: x - 0.005)), PLACE),
+    "turned": (lambda: write(classes().isel(y=slice(None, None, -1))), PLACE, "note y"),
+    "bbox": (lambda: written(classes(), lambda s: edit(s, "lulc", spatial__bbox=[0, 0, 1, 1])), PLACE),
+    "shape": (lambda: written(classes(), lambda s: edit(s, "lulc", spatial__shape=[96, 121])), PLACE),
+    # coordinates
+    "uneven": (
+        lambda: write(moved(classes(), x=lambda x: np.where(x > -111.5, x + 0.004, x))),
+        "FAIL x",
+        "note lulc place",
+    ),
+    "too few digits": (
+        lambda: write(moved(classes(step=0.00002), x=lambda x: x.astype("f4"))),
+        "FAIL x",
+        "note lulc place",
+    ),
+    "noise": (lambda: write(moved(classes(), y=lambda y: y + 1e-7 * np.sin(np.arange(96)))), "note y"),
+    "not in order": (lambda: write(classes().isel(x=np.r_[60:120, 0:60])), "FAIL x", "note lulc place"),
+    "twice": (lambda: write(classes().isel(y=np.r_[0:50, 49:95])), "FAIL y", "note lulc place"),
+    "no coordinate": (lambda: write(classes().drop_vars("y")), "FAIL y", "note lulc place"),
+    # time
+    "years not in order": (lambda: write(classes().isel(year=[1, 0, 2])), "FAIL year"),
+    "a year twice": (lambda: write(classes().isel(year=[0, 1, 1])), "FAIL year"),
+    "no years": (lambda: write(classes().drop_vars("year")), "FAIL year"),
+    "years as text": (lambda: write(moved(classes(), year=lambda years: years.astype("U"))), "FAIL year"),
+    "time without units": (lambda: written(packed(), lambda s: edit(s, "time", units=None)), "FAIL time"),
+    "time in strange units": (
+        lambda: written(packed(), lambda s: edit(s, "time", units="fortnights since 1970-01-01")),
+        "FAIL time",
+    ),
+    "time in another century": (
+        lambda: written(packed(), lambda s: edit(s, "time", units="seconds since 2270-01-01")),
+        "FAIL time",
+    ),
+    "hours as days": (lambda: appended(24 * np.arange(10, 13)), "note time"),
+    "hours from zero": (lambda: appended(6 * np.arange(4)), "FAIL time"),
+    "a year not written": (one_step_missing, "FAIL lulc steps"),
+    "half a year written": (lambda: one_step_missing(slice(0, 40)), "note lulc steps"),
+    # chunks
+    "tiny chunks": (lambda: write(tiny()), "note lulc chunks"),
+    "deep chunks": (lambda: write(deep(classes())), "note lulc chunks"),
+    # levels and the store
+    "stale overview": (stale_level, "FAIL 1/lulc level"),
+    "averaged classes": (averaged, "FAIL 1/lulc level"),
+    "no multiscales": (without_multiscales, "note levels"),
+    "stale consolidated metadata": (stale_consolidated, "FAIL consolidated metadata"),
+    "not declared": (lambda: written(classes(), lambda s: edit(s, "lulc", zarr_conventions=[])), "FAIL / conventions"),
+    "no license": (lambda: written(classes(), lambda s: edit(s, "", license=None)), "note / conventions"),
+    "garbage": (garbage, "note repository"),
+}
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_a_defect_is_found(defect):
+    make, *expected = DEFECTS[defect]
+    findings = list(checkup.check(make()))
+    found = {f"{finding.kind} {finding.subject}" for finding in findings if finding.kind != "PASS"}
+    assert set(expected) <= found, findings
+    assert {text for text in found if text.startswith("FAIL")} <= set(expected), findings
+    assert all(finding.advice for finding in findings if finding.kind != "PASS")
+    assert not [finding for finding in findings if "cannot be read" in finding.found]
+
+
+@pytest.mark.parametrize(
+    "defect",
+    [
+        "grid mapping not named",
+        "CRS only by CF",
+        "stale consolidated metadata",
+        "noise",
+        "uneven",
+        "not in order",
+        "twice",
+        "turned",
+        "a year twice",
+        "years not in order",
+        "a year not written",
+    ],
+)
+def test_the_advice_helps(defect):
+    """Do what stands between backticks."""
+    store = DEFECTS[defect][0]()
+    kind, _, subject = DEFECTS[defect][-1 if defect == "turned" else 1].partition(" ")
+    findings = checkup.check(store)
+    advice = next(finding.advice for finding in findings if (finding.kind, finding.subject) == (kind, subject))
+    ds = xr.open_zarr(store, consolidated=False, decode_coords="all", chunks=None)
+    names = {"store": store, "ds": ds, "zarr": zarr, "zarr_cm": zarr_cm, "np": np}
+    exec(f"result = {checkup.re.search('`(.+?)`', advice)[1]}", names)
+    result = names["result"]
+    if isinstance(result, xr.Dataset):
+        for array in result.data_vars.values():
+            array.encoding.pop("chunks", None)
+        store = write(place(result))
+    assert (kind, subject) not in {finding[:2] for finding in checkup.check(store)}
+
+
+# The files that a cube was made from
+
+
+def write_tif(path, bands, transform, crs, *, south_up=False, **options):
+    """Write arrays as the bands of a file, by their names."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    first = next(iter(bands.values()))
+    rows, cols = first.shape
+    if south_up:
+        transform = transform @ Affine.translation(0, rows) @ Affine.scale(1, -1)
+    scale = options.pop("scale", 1.0)
+    profile = {"width": cols, "height": rows, "count": len(bands), "dtype": first.dtype, "blockysize": 1}
+    with rasterio.open(path, "w", "GTiff", crs=crs, transform=transform, **profile, **options) as dst:
+        for k, (name, band) in enumerate(bands.items(), 1):
+            dst.write(band[::-1] if south_up else band, k)
+            dst.set_band_description(k, name)
+        dst.scales = [scale] * len(bands)
+    return path
+
+
+def yearly(folder, ds=None, **options):
+    """Write a file per year, in a folder of its own."""
+    ds = classes() if ds is None else ds
+    for layer in ds["lulc"]:
+        bands = {"lulc": layer.values}
+        write_tif(
+            folder / str(int(layer.year)) / "tile.tif", bands, ds.rio.transform(recalc=True), ds.rio.crs, **options
+        )
+    return folder
+
+
+def daily(folder, ds=None, names=("red", "nir"), scale=0.0001, **options):
+    """Write a file of packed bands per day, without data in the west."""
+    ds = packed() if ds is None else ds
+    for k, day in enumerate(ds.time.dt.strftime("%Y%m%d").values):
+        stored = {n: ds[n][k].fillna(-3.2768).values / 0.0001 for n in names}
+        bands = {name: np.rint(values).astype("int16") for name, values in stored.items()}
+        path = folder / f"S2_{day}_T12.tif"
+        write_tif(path, bands, ds.rio.transform(recalc=True), ds.rio.crs, nodata=-32768, scale=scale, **options)
+    return folder
+
+
+def warped(path, crs, **options):
+    """Move a file to another CRS."""
+    with rasterio.open(path) as src, rasterio.vrt.WarpedVRT(src, crs=crs, **options) as vrt:
+        pixels, profile = vrt.read(), vrt.profile | {"driver": "GTiff"}
+        scales, said = src.scales, src.descriptions
+    with rasterio.open(
+        path,
+        "w",
+        **{key: profile[key] for key in ("driver", "width", "height", "count", "dtype", "crs", "transform", "nodata")},
+    ) as dst:
+        dst.write(pixels)
+        dst.scales, dst.descriptions = scales, said
+
+
+def change(path, edit_pixels):
+    with rasterio.open(path, "r+") as dst:
+        dst.write(edit_pixels(dst.read()))
+
+
+def truncate(path):
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+
+
+def by_files(folder, ds, **options):
+    return list(checkup.check(write(ds), [folder], **options))
+
+
+@pytest.mark.parametrize(
+    ("sample", "south_up"), [(checkup.SAMPLE, False), (None, True)], ids=["sample", "all, south up"]
+)
+def test_a_cube_has_the_pixels_of_its_files(tmp_path, sample, south_up):
+    yearly(tmp_path / "yearly", south_up=south_up)
+    daily(tmp_path / "daily", south_up=south_up)
+    daily(tmp_path / "without scale", south_up=south_up, scale=1.0)
+    for name in ("red", "nir"):
+        for path in sorted(daily(tmp_path / name, names=[name], south_up=south_up).glob("*.tif")):
+            path.rename(tmp_path / f"{path.stem}_{name}.tif")
+    height = heights()
+    write_tif(
+        tmp_path / "dem.tif", {"": height["height"].values}, height.rio.transform(), height.rio.crs, south_up=south_up
+    )
+    for files, ds, count in (
+        (["yearly"], classes(), 3),
+        (["yearly"], classes().isel(y=slice(8, 60), x=slice(7, 90)).pipe(place), 3),
+        (["yearly"], classes().isel(y=slice(None, None, -1)).pipe(place), 3),
+        (["daily"], packed(), 3),
+        (["without scale"], packed(), 3),
+        (["daily"], by_band(packed()), 3),
+        ([path.name for path in tmp_path.glob("S2*")], packed(), 3),
+        (["dem.tif"], heights(), 1),
+    ):
+        findings = list(checkup.check(write(ds), [tmp_path / name for name in files], sample=sample))
+        assert not failures(findings), (files, findings)
+        compared = [finding for finding in findings if finding.subject.endswith("pixels")]
+        assert [finding.kind for finding in compared] == ["PASS"] * (2 if "red" in ds else 1), findings
+        for finding in compared:
+            pixels, word = finding.found.split()[0].replace(",", ""), f"are those of {count} files"
+            assert int(pixels) > 0 and word in finding.found
+            if sample is None:
+                assert int(pixels) == np.prod([ds[name].size for name in ds.data_vars if name in finding.subject])
+
+
+def wrong_year(ds, _):
+    ds["lulc"][1] = ds["lulc"][0]
+    return ds
+
+
+def upside_down(ds, _):
+    ds["lulc"][1] = ds["lulc"][1].values[::-1]
+    return ds
+
+
+def a_row_off(ds, _):
+    ds["lulc"][2, :-1] = ds["lulc"][2].values[1:]
+    return ds
+
+
+def a_region(ds, _):
+    ds["lulc"][2, 40:44, 50:55] = (ds["lulc"][2, 40:44, 50:55] + 1) % 4
+    return ds
+
+
+def a_year_less(ds, _):
+    return ds.isel(year=[0, 2])
+
+
+def half_a_pixel(ds, _):
+    return place(ds.assign_coords(y=ds.y.values + 0.005, x=ds.x.values - 0.005))
+
+
+def cut_file(ds, folder):
+    truncate(folder / "2005" / "tile.tif")
+    return ds
+
+
+def no_dates(ds, folder):
+    for k, path in enumerate(sorted(folder.glob("*/tile.tif"))):
+        path.rename(folder / f"tile{k}.tif")
+    return ds
+
+
+def unnamed_bands(ds, folder):
+    with rasterio.open(folder / "2005" / "tile.tif") as src:
+        bands, options = {"b1": src.read(1), "b2": src.read(1)}, (src.transform, src.crs)
+    write_tif(folder / "2005" / "tile.tif", bands, *options)
+    return place(ds.assign(other=ds["lulc"], third=ds["lulc"]))
+
+
+def flipped_scene(ds, folder):
+    change(folder / "2005" / "tile.tif", lambda pixels: pixels[:, ::-1])
+    warped(folder / "2005" / "tile.tif", "EPSG:32612")
+    return ds
+
+
+def wrong_place(ds, folder):
+    path = folder / "2005" / "tile.tif"
+    with rasterio.open(path, "r+") as dst:
+        dst.transform = Affine.translation(0.2, 0.1) @ dst.transform
+    warped(path, "EPSG:32612")
+    return ds
+
+
+def empty_half(ds, _):
+    ds["lulc"][1, :, :60] = 255
+    return ds
+
+
+@pytest.mark.parametrize(
+    ("plant", "subject", "text"),
+    [
+        (wrong_year, "lulc pixels", "these are the pixels of .*2000"),
+        (upside_down, "lulc pixels", "upside down"),
+        (a_row_off, "lulc pixels", "1 rows and 0 columns on"),
+        (a_region, "lulc pixels", "20 of .* pixels differ, such as row 40, column 50"),
+        (empty_half, "lulc pixels", "nothing is there"),
+        (a_year_less, "lulc", "2005 is missing"),
+        (half_a_pixel, "lulc pixels", "off by 0.5 of a pixel, and has the same pixels"),
+        (cut_file, "files", "2005.*cannot be read"),
+        (no_dates, "files", "no date in the names of 3 files"),
+        (unnamed_bands, "files", "fit no array"),
+        (flipped_scene, "lulc pixels", "in another CRS.* likeness"),
+        (wrong_place, "lulc pixels", "in another CRS.* likeness"),
+    ],
+)
+def test_what_differs_from_the_files_is_found(tmp_path, plant, subject, text):
+    folder = yearly(tmp_path)
+    findings = by_files(folder, plant(classes(), folder), sample=None)
+    assert failures(findings) == {subject}, findings
+    assert any(checkup.re.search(text, f"{finding.found}; {finding.advice}") for finding in findings), findings
+
+
+@pytest.mark.parametrize("pattern", [r"^(\d{4})_\w_(\d\d)", r"(?P<year>\d{4})_(?P<x>\w)_(?P<month>\d\d)"])
+def test_the_date_is_where_one_says(tmp_path, pattern):
+    days = np.array(["2024-01-01", "2024-02-01", "2024-03-01"], "M8[ns]")
+    for path in daily(tmp_path, packed(days)).glob("*.tif"):
+        path.rename(tmp_path / f"2024_v_{path.stem[7:9]}.tif")
+    store = write(packed(days))
+    found = {finding.found for finding in checkup.check(store, [tmp_path]) if finding.kind == "FAIL"}
+    assert len(found) == 1 and "fits 3 steps" in found.pop()
+    assert not failures(checkup.check(store, [tmp_path], date=pattern))
+
+
+def test_a_lost_scale_is_found(tmp_path):
+    store = written(packed(), lambda store: edit(store, "red", scale_factor=0.001))
+    assert failures(checkup.check(store, [daily(tmp_path)])) == {"red pixels"}
+
+
+def test_a_scene_on_another_grid_with_another_scale_is_found(tmp_path):
+    folder = daily(tmp_path)
+    for path in folder.glob("*.tif"):
+        warped(path, "EPSG:32613")
+    assert not failures(checkup.check(write(packed()), [folder]))
+    store = written(packed(), lambda store: edit(store, "red", scale_factor=0.1))
+    assert failures(checkup.check(store, [folder])) == {"red pixels"}
+
+
+def test_a_file_that_is_broken_inside_is_named(tmp_path):
+    folder = yearly(tmp_path, compress="LZW")
+    path = folder / "2005" / "tile.tif"
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 3 : len(whole) // 2] = b"\xff" * (len(whole) // 2 - len(whole) // 3)
+    path.write_bytes(whole)
+    (found,) = (finding for finding in by_files(folder, classes(), sample=None) if finding.kind == "FAIL")
+    assert found.subject == "lulc pixels" and str(path) in found.found
+
+
+def test_any_file_of_a_date_will_do(tmp_path):
+    """Tiles side by side, a newer processing, scenes in another CRS or between pixels; and a broken one, not needed."""
+    yearly(tmp_path)
+    path, ds = tmp_path / "2005" / "tile.tif", classes()
+    change(path, lambda pixels: np.where(np.arange(120) < 70, pixels, 0).astype("uint8"))
+    with rasterio.open(path) as src:
+        old, transform, crs = src.read(1), src.transform, src.crs
+    new = ds["lulc"][1].values
+    write_tif(tmp_path / "2005" / "newer.tif", {"": new[:, 50:]}, transform @ Affine.translation(50, 0), crs)
+    write_tif(tmp_path / "2005" / "far.tif", {"": old}, transform @ Affine.translation(500, 0), crs)
+    warped(tmp_path / "2010" / "tile.tif", "EPSG:32612")
+    shifted = transform @ Affine.translation(0.3, 0.3)
+    write_tif(
+        tmp_path / "2000" / "tile.tif",
+        {"": ds["lulc"][0].values.repeat(2, 0).repeat(2, 1)},
+        shifted @ Affine.scale(0.5),
+        crs,
+    )
+    write_tif(tmp_path / "2015" / "tile.tif", {"": new}, transform, crs)
+    truncate(tmp_path / "2015" / "tile.tif")
+    for sample in (checkup.SAMPLE, None):
+        findings = by_files(tmp_path, classes(), sample=sample)
+        assert not failures(findings), findings
+        notes = " ".join(finding.found for finding in findings if finding.kind == "note")
+        for part in (
+            "1 files are in another CRS",
+            "of another resolution",
+            "outside the cube",
+            "2015/tile.tif cannot be read",
+        ):
+            assert part in notes, notes
+
+
+# Where a cube is, and what is none
+
+
+def virtual_cube(folder):
+    """References to a file of class codes, one strip per row."""
+    from obspec_utils.registry import ObjectStoreRegistry
+    from obstore.store import LocalStore
+    from virtual_tiff import VirtualTIFF
+    from virtualizarr import open_virtual_dataset
+
+    ds = classes().isel(year=0, drop=True)
+    source = write_tif(folder / "source" / "2000.tif", {"": ds["lulc"].values}, ds.rio.transform(), ds.rio.crs)
+    registry = ObjectStoreRegistry({"file://": LocalStore()})
+    references = open_virtual_dataset(virtual.file_url(source), registry=registry, parser=VirtualTIFF(ifd=0))
+    lulc = references.rename({"0": "lulc"})["lulc"].variable
+    attrs = ds["lulc"].attrs | {"grid_mapping": "spatial_ref"}
+    lulc = xr.Variable(("y", "x"), lulc.data, attrs)
+    prefix = virtual.file_url(folder / "source") + "/"
+    store, access = icechunk.local_filesystem_store(str(folder / "source")), icechunk.credentials.LocalFileSystemAccess
+    config, allowed = stores.containers(prefix, store, access)
+    where = icechunk.local_filesystem_storage(str(folder / "cube"))
+    repo = icechunk.Repository.create(where, config, authorize_virtual_chunk_access=allowed)
+    session = repo.writable_session("main")
+    xr.Dataset({"lulc": lulc}, ds.coords, ds.attrs).vz.to_icechunk(session.store)
+    session.commit("References")
+    return folder / "cube", source
+
+
+def test_references_are_followed_if_asked(tmp_path):
+    cube, source = virtual_cube(tmp_path)
+    (found,) = (finding for finding in checkup.check(cube) if finding.kind == "FAIL" and "cannot" in finding.found)
+    assert "--follow" in found.advice
+    findings = list(checkup.check(cube, [source], follow=True))
+    assert not [finding for finding in findings if "cannot be read" in finding.found], findings
+    later = dt.datetime.now().timestamp() + 5
+    os.utime(source, (later, later))
+    (found,) = (finding for finding in checkup.check(cube, follow=True) if "cannot be read" in finding.found)
+    assert "replaced" in found.advice
+    source.unlink()
+    (found,) = (finding for finding in checkup.check(cube, follow=True) if "cannot be read" in finding.found)
+    assert "bring back" in found.advice
+
+
+def test_a_broken_chunk_is_found(tmp_path):
+    write(classes(), tmp_path / "cube.zarr")
+    (tmp_path / "cube.zarr" / "lulc" / "c" / "1" / "0" / "1").write_bytes(b"no chunk")
+    findings = list(checkup.check(tmp_path / "cube.zarr"))
+    assert failures(findings) == {"lulc values"}
+    assert "1:2" in next(finding.found for finding in findings if finding.kind == "FAIL")
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    """Return a bucket that everybody may read, nobody may list, and its server."""
+    bucket, server = stores.counted_bucket()
+    rule = {"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::*/*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [rule]})
+    bucket.client().put_bucket_policy(Bucket=bucket.name, Policy=policy)
+    repository(classes(), bucket.icechunk("repo"))
+    with_levels(bucket.zarr("plain.zarr"))
+    with server:
+        yield bucket, server
+
+
+@pytest.mark.parametrize("name", ["repo", "plain.zarr"])
+def test_nothing_is_written_to_a_folder(tmp_path, name):
+    where = tmp_path / name
+    repository(classes(), icechunk.local_filesystem_storage(str(where))) if name == "repo" else with_levels(str(where))
+    before = {path: path.stat().st_mtime_ns for path in where.rglob("*")}
+    assert not failures(checkup.check(where))
+    assert before == {path: path.stat().st_mtime_ns for path in where.rglob("*")}
+
+
+@pytest.mark.parametrize("name", ["repo", "plain.zarr"])
+@pytest.mark.parametrize("by", ["s3", "s3 without an account", "http"])
+def test_a_cube_is_read_wherever_it_is(bucket, no_settings, monkeypatch, by, name):
+    bucket, server = bucket
+    path = f"{bucket.name}/{bucket.prefix}/{name}"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+    if by == "s3":
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
+    server.reset()
+    findings = list(checkup.check(f"{server.url}/{path}" if by == "http" else f"s3://{path}"))
+    assert not failures(findings), findings
+    assert {finding.subject.split()[-1] for finding in findings} >= {"values", "CRS", "place"}
+    assert {request.method for request in server.requests} <= {"GET", "HEAD", "PROPFIND"}
+
+
+def test_a_version_can_be_chosen(tmp_path):
+    repo = repository(classes(), icechunk.local_filesystem_storage(str(tmp_path)))
+    repo.create_tag("good", repo.lookup_branch("main"))
+    with repo.transaction("main", message="Wrong") as store:
+        pixels_of(store)[:] = 77
+    assert failures(checkup.check(tmp_path)) == {"lulc values"}
+    assert not failures(checkup.check(tmp_path, tag="good"))
+    assert not failures(checkup.check(repo, tag="good"))
+    with pytest.raises(checkup.InputError, match=r"expected bad, found the branches .*main.* and tags .*good"):
+        list(checkup.check(tmp_path, tag="bad"))
+
+
+def run(capsys, *argv):
+    code = checkup.main([str(part) for part in argv])
+    return code, *capsys.readouterr()
+
+
+def test_the_command_prints_a_line_per_finding(tmp_path, capsys):
+    with_levels(str(tmp_path / "sound.zarr"))
+    code, out, err = run(capsys, tmp_path / "sound.zarr", yearly(tmp_path / "files"), "--group", "0", "--all")
+    assert (code, err) == (0, "")
+    *lines, last = out.splitlines()
+    assert last == "sound" and len(lines) > 8
+    assert all(line.startswith(("PASS  ", "note  ")) for line in lines)
+    write(encoded(classes(), fill_value=0), tmp_path / "ill.zarr")
+    code, out, _ = run(capsys, tmp_path / "ill.zarr", "--sample", "3")
+    assert code == 1 and out.endswith("1 to fix; the lines above say how\n")
+    assert "FAIL  0/lulc" not in out and "FAIL  lulc values: what was never written reads as 0, a class (sand)" in out
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda folder: [folder / "nothing"],
+        lambda folder: [folder],
+        lambda folder: [write_tif(folder / "a.tif", {"": np.zeros((3, 3), "u1")}, Affine.scale(2), "EPSG:4326")],
+        lambda folder: [zarr.create_group(folder / "empty.zarr").store.root],
+        lambda folder: [folder / "cube.zarr", "--group", "9"],
+        lambda folder: [folder / "cube.zarr", folder / "no.tif"],
+        lambda folder: [folder / "cube.zarr", folder / "cube.zarr"],
+        lambda folder: [folder / "cube.zarr", folder / "cube.zarr" / "zarr.json"],
+        lambda folder: [folder / "cube.zarr" / "0" / "lulc"],
+        lambda folder: [folder / "repo", "--branch", "other"],
+        lambda folder: ["http://127.0.0.1:9/cube"],
+        lambda folder: [folder / "cube.zarr", "--date", "("],
+        lambda folder: ["s3://"],
+        lambda folder: ["s3://nothing/at/all"],
+    ],
+)
+def test_bad_input_is_told_in_one_line(tmp_path, capsys, make, no_settings, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with_levels(str(tmp_path / "cube.zarr"))
+    icechunk.Repository.create(icechunk.local_filesystem_storage(str(tmp_path / "repo")))
+    code, out, err = run(capsys, *make(tmp_path))
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 1 and "expected" in err and "Traceback" not in err, err
