@@ -6,6 +6,7 @@ import os
 
 import icechunk
 import numpy as np
+import pandas as pd
 import pytest
 import rasterio
 import xarray as xr
@@ -141,6 +142,7 @@ def repository(ds, storage=None):
 
 
 SOUND = {
+    "bits": lambda: written(classes(), lambda s: edit(s, "lulc", flag_masks=[1, 2], flag_values=[1, 2])),
     "classes": lambda: write(classes()),
     "packed": lambda: write(packed()),
     "bands": lambda: write(by_band(packed())),
@@ -161,6 +163,7 @@ def test_a_sound_cube_passes(kind, sample):
     findings = list(checkup.check(SOUND[kind](), sample=sample))
     assert {finding.kind for finding in findings} == {"PASS"}, findings
     assert len(findings) > 6
+    assert list(pd.DataFrame(findings)) == ["kind", "subject", "found", "advice"]
 
 
 # Defects: what is planted, and which findings it brings: "kind subject", and nothing else fails
@@ -624,13 +627,23 @@ def test_the_date_is_where_one_says(tmp_path, pattern):
         path.rename(tmp_path / f"2024_v_{path.stem[7:9]}.tif")
     store = write(packed(days))
     found = {finding.found for finding in checkup.check(store, [tmp_path]) if finding.kind == "FAIL"}
-    assert len(found) == 1 and "fits 3 steps" in found.pop()
+    assert len(found) == 1 and "fits more than one step" in found.pop()
     assert not failures(checkup.check(store, [tmp_path], date=pattern))
 
 
 def test_a_lost_scale_is_found(tmp_path):
     store = written(packed(), lambda store: edit(store, "red", scale_factor=0.001))
     assert failures(checkup.check(store, [daily(tmp_path)])) == {"red pixels"}
+
+
+def test_many_defects_take_few_lines(tmp_path):
+    days = DAYS[0] + np.arange(30) * np.timedelta64(1, "D")
+    ds = packed(days)
+    folder = daily(tmp_path, ds)
+    ds["red"][:14, 40:60, 40:60] = 0.5
+    findings = [finding for finding in by_files(folder, ds.isel(time=slice(20)), sample=None) if finding.kind == "FAIL"]
+    assert [finding.subject for finding in findings] == ["nir", "red", *["red pixels"] * 11]
+    assert "and 9 more is missing" in findings[0].found and "and 3 more: pixels differ" in findings[-1].found
 
 
 def test_a_scene_on_another_grid_with_another_scale_is_found(tmp_path):
