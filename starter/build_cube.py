@@ -14,10 +14,11 @@ import update_cube
 def create(repo: icechunk.Repository, files: pd.DataFrame, grid: xr.Dataset) -> None:
     """Commit a cube that has the dates, the grid and the description, and no pixels yet."""
     dates, where = np.unique(files["date"]), rasters.describe(grid)
-    shape = len(dates), grid.sizes["y"], grid.sizes["x"]
-    empty = dask.array.full(shape, np.nan, dtype="float32")  # nothing is computed
-    stored = rasters.encodings(files)
-    bands = {name: (("time", "y", "x"), empty, where) for name in stored if name != "time"}
+    shape, stored = (len(dates), grid.sizes["y"], grid.sizes["x"]), rasters.encodings(files)
+    bands = {}
+    for name in [name for name in stored if name != "time"]:
+        empty = dask.array.zeros(shape, dtype=stored[name]["dtype"], chunks=-1)  # nothing is computed
+        bands[name] = ("time", "y", "x"), empty, where
     cube = grid.assign(bands).assign_coords(time=dates).assign_attrs(rasters.ABOUT | where | {"sources": {}})
     session = repo.writable_session("main")
     cube.to_zarr(session.store, encoding=stored, compute=False, consolidated=False)
@@ -35,7 +36,7 @@ def main() -> None:
     create(repo, files, rasters.choose_grid(files))
     session = repo.writable_session("main")
     days = [day for _, day in files.groupby("date")]
-    with Client(dashboard_address=None) as client:
+    with Client(dashboard_address="127.0.0.1:0") as client:
         written = [client.submit(update_cube.write, session.fork(), day) for day in days]
         session.merge(*client.gather(written))
     for day in days:

@@ -77,7 +77,7 @@ def tag(repo: icechunk.Repository) -> None:
     """Give the tip of main a name that stays, unless it has one."""
     tip = repo.lookup_branch("main")
     if tip not in [repo.lookup_tag(name) for name in repo.list_tags()]:
-        repo.create_tag(f"{datetime.now(UTC):%Y-%m-%d.%H%M%S}", tip)
+        repo.create_tag(f"{datetime.now(UTC):%Y-%m-%d.%H%M%S.%f}", tip)
 
 
 def update(repo: icechunk.Repository, stock: pd.DataFrame) -> None:
