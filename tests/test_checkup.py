@@ -259,6 +259,12 @@ def stale_level():
     return store
 
 
+def unwritten_level():
+    store = with_levels()
+    pixels_of(store, "1/lulc")[:] = 255
+    return store
+
+
 def averaged():
     store = with_levels()
     cells = pixels_of(store, "0/lulc")[:].reshape(3, 24, 4, 30, 4)
@@ -317,7 +323,9 @@ DEFECTS = {
         "note lulc values",
     ),
     "int64": (lambda: write(encoded(classes(), dtype="int64")), "note lulc values"),
-    "only no data": (set_pixels(Ellipsis, 255), "FAIL lulc values"),
+    "nothing written": (set_pixels(Ellipsis, 255), "FAIL lulc values"),
+    "only no data": (lambda: write(empty_half(classes(), None, slice(None))), "FAIL lulc values"),
+    "an overview not written": (unwritten_level, "FAIL 1/lulc level"),
     # place
     "no CRS": (lambda: written(classes().drop_vars("spatial_ref"), without_crs), "FAIL lulc CRS"),
     "grid mapping not named": (lambda: written(classes(), no_mapping), "FAIL lulc CRS"),
@@ -591,8 +599,8 @@ def wrong_place(ds, folder):
     return ds
 
 
-def empty_half(ds, _):
-    ds["lulc"][1, :, :60] = 255
+def empty_half(ds, _, years=1):
+    ds["lulc"][years, :, : 60 if years == 1 else None] = 255
     return ds
 
 

@@ -433,7 +433,7 @@ def _stored(array: zarr.Array) -> np.ndarray | None:
 
     with suppress(*UNLISTED):
         sync(look())
-        return np.array(found) if 0 < len(found) <= LISTED else None
+        return np.array(found, int).reshape(-1, array.ndim) if len(found) <= LISTED else None
     return None
 
 
@@ -462,7 +462,7 @@ def _sample(raster: Raster, stored: np.ndarray | None, count: int | None) -> Ite
 
 def _check_written(raster: Raster, stored: np.ndarray | None) -> Problems:
     """Find steps that were not written, or only in part."""
-    if stored is None or not raster.steps:
+    if stored is None or not len(stored) or not raster.steps:
         return
     axis = raster.dims.index(raster.steps)
     depth = (raster.array.shards or raster.array.chunks)[axis]
@@ -481,6 +481,12 @@ def _check_written(raster: Raster, stored: np.ndarray | None) -> Problems:
 
 def _check_values(raster: Raster, stored: np.ndarray | None, count: int | None) -> Problems:
     """Read a sample, and compare it with type, fill value, scale and legend."""
+    if stored is not None and not len(stored):
+        yield (
+            FAIL,
+            f"no chunk is stored, so all of it reads as {raster.array.fill_value}",
+            "was it written, and committed?",
+        )
     found, broken = [np.array([], raster.array.dtype)], {}
     for window in _sample(raster, stored, count):
         try:
@@ -538,7 +544,8 @@ def _check_values(raster: Raster, stored: np.ndarray | None, count: int | None) 
         text = f"{known.size} different whole numbers, and nothing says what they mean"
         yield NOTE, text, f"if they are classes, add flag_values and flag_meanings to {attrs}"
     if values.size and not known.size:
-        yield FAIL, f"nothing but no data in the sample: {values.tolist()}", "was it written, and committed?"
+        kind = NOTE if stored is None else FAIL  # what is stored may be elsewhere
+        yield kind, f"nothing but no data in the sample: {values.tolist()}", "was it written, and committed?"
     elif values.size:
         yield PASS, f"{dtype}, {known[0]:g} to {known[-1]:g} in the sample", ""
 
@@ -566,7 +573,7 @@ def _check_level(fine: Raster, coarse: Raster, stored: np.ndarray | None, method
     classes = fine.legend or method in ("mode", "nearest") or (not method and fine.array.dtype == np.uint8)
     side = max(1, 1000 // high), max(1, 1000 // wide)  # of a block that stands for a million pixels
     checked = wrong = unusual = 0
-    for window in _sample(coarse, stored, count):
+    for window in _sample(coarse, stored if stored is not None and len(stored) else None, count):
         spans = dict(zip(coarse.dims, window, strict=True))
         rows, cols = spans[coarse.y], spans[coarse.x]
         others = [range(spans[dim].start, spans[dim].stop) if dim else [0] for dim in (coarse.steps, coarse.bands)]
@@ -1005,7 +1012,7 @@ def _check_files(
         if its and (not raster.crs or raster.transform is None):
             yield Finding(FAIL, f"{raster.path} pixels", "not compared without CRS and even coordinates", "mend these")
         elif its:
-            each = count and max(1, min(16, 4 * count // len(dates)))
+            each = count and max(1, min(32, 4 * count // len(dates)))
             yield from _report(f"{raster.path} pixels", _check_pixels(raster, its, stored.get(raster.path), each))
 
 
@@ -1301,7 +1308,7 @@ def check(
                 problems = _check_axis(raster, dim) if dim in (raster.y, raster.x) else _check_steps(raster, dim)
                 yield from _report(f"{path}/{dim}".strip("/"), problems)
             for raster in rasters:
-                name, stored[raster.path] = raster.array.basename, _stored(raster.array)
+                name, stored[raster.path] = raster.array.basename, _stored(raster.array) if listed else None
                 yield from _report(f"{raster.path} CRS", _check_crs(raster))
                 yield from _report(f"{raster.path} place", _check_place(raster, entry))
                 if not k:
