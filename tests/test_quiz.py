@@ -124,6 +124,15 @@ def region_without_year():
     return "it is refused"
 
 
+def packed(value, **fill):
+    """Return a value that was packed with a scale of 0.0001, and what a chunk that was never written reads as."""
+    store, packing = zarr.storage.MemoryStore(), {"dtype": "int16", "scale_factor": 0.0001, "chunks": (1,)}
+    one = xr.Dataset({"red": ("time", [value])})
+    one.to_zarr(store, encoding={"red": packing | fill}, consolidated=False)
+    zarr.open_array(store, path="red").resize((2,))
+    return xr.open_zarr(store, consolidated=False)["red"].values
+
+
 # The beginning of some right options, computed.
 COMPUTED = {
     ("01", 1): lambda: f"{2 * 28 + 2 * 44},",
@@ -132,6 +141,9 @@ COMPUTED = {
     ("05", 1): lambda: f"{met(0, 1000, 500) * met(400, 400, 500)}",
     ("06", 1): lambda: f"{8192 + np.dtype('>i2').itemsize}",
     ("08", 3): lambda: f"{219_991 * 900 / (1e6 * zonal.pixel_area(39.5, 0.00025, 0.00025)):,.0f}"[:2],
+    ("10", 1): lambda: f"{(752_010 - 751_400) / 20:g} pixels",
+    ("10", 2): lambda: f"{packed(0.1, _FillValue=-9999)[1]:g}, as if",
+    ("10", 3): lambda: f"{packed(3.5, _FillValue=-9999)[0]:.4f}",
     ("ap", 1): lambda: f"{zarr.create_array({}, shape=(40_000, 40_000), chunks=(3000, 3000), dtype='uint8').nchunks}",
     ("ap", 2): lambda: f"{max(met(start, 500, 250) for start in range(250)) ** 2}",
     ("02", 1): lambda: "8" if open_tile().variable._in_memory else "none",
@@ -213,5 +225,5 @@ def test_what_a_notebook_shows_says_the_same_in_both_forms():
 
 
 def test_an_unknown_lesson_is_named():
-    with pytest.raises(KeyError, match="no such quiz; there are 01, 02, 03, 04, 05, 06, 07, 08, 09, ap"):
+    with pytest.raises(KeyError, match="no such quiz; there are 01, 02, 03, 04, 05, 06, 07, 08, 09, 10, ap"):
         exercises.check_quiz("99", {})

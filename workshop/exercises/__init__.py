@@ -15,5 +15,6 @@ from workshop.exercises.lesson_02 import CITY
 from workshop.exercises.lesson_04 import busy_repository
 from workshop.exercises.lesson_07 import world_with_gaps
 from workshop.exercises.lesson_09 import store_with_two_truths
+from workshop.exercises.lesson_10 import march_and_may, surface_temperature, write_land_cover
 from workshop.exercises.quiz import check_quiz
 from workshop.exercises.verdicts import NOT_ATTEMPTED, NOT_YET, RIGHT, Verdict, check, hint, names

@@ -1,0 +1,224 @@
+"""Checks of lesson 10 (a cube of one's own rasters), and the synthetic data that its exercises are about."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import icechunk
+import numpy as np
+import pandas as pd
+import rasterio
+import rioxarray  # noqa: F401, registers the accessor
+import xarray as xr
+import zarr
+from affine import Affine
+from zarr.abc.store import Store
+
+from workshop.exercises.verdicts import NotRightError, exercise
+
+CODES, NODATA = (0, 10, 30, 207, 244, 250), 255  # of GLAD's legend
+DEGREES, WEST, NORTH = 0.0025, -112.0, 41.0  # a pixel of the land cover, and where most of its maps begin
+COLUMNS, ROWS = np.arange(-10, 131) + 0.5, np.arange(-6, 100) + 0.5  # of its grid: most maps fit, and all are inside
+
+
+class _Map(NamedTuple):
+    """A year of land cover; where it begins is given in pixels, east of WEST and south of NORTH."""
+
+    year: int
+    version: int = 1
+    east: float = 0
+    south: float = 0
+    columns: int = 120
+    rows: int = 100
+    south_up: bool = False
+
+
+MAPS = (
+    _Map(2000),
+    _Map(2004, south_up=True),
+    _Map(2008, east=0.75, south=0.25, columns=110, rows=90),
+    _Map(2012),
+    _Map(2012, version=2),
+    _Map(2016, east=30.75, south=20.25, columns=100, rows=60, south_up=True),
+    _Map(2020, east=-10, south=-6),
+)
+NEWEST = {one.year: one for one in MAPS}
+
+
+def _draw(one: _Map) -> np.ndarray:
+    """Return the classes of a map, north up, in patches of 4 x 4 pixels; some patches have no data."""
+    random, size = np.random.default_rng([one.year, one.version]), (one.rows // 4 + 1, one.columns // 4 + 1)
+    patches = random.choice(np.array([*CODES, NODATA], "uint8"), size)
+    return np.kron(patches, np.ones((4, 4), "uint8"))[: one.rows, : one.columns]
+
+
+def _on_grid(one: _Map) -> np.ndarray:
+    """Return the pixel of a map in which the center of each pixel of the grid is, no data where there is none."""
+    row, col = np.floor(ROWS - one.south).astype(int), np.floor(COLUMNS - one.east).astype(int)
+    inside = np.outer((row >= 0) & (row < one.rows), (col >= 0) & (col < one.columns))
+    return np.where(inside, _draw(one)[np.ix_(row % one.rows, col % one.columns)], NODATA)
+
+
+def write_land_cover(folder: str | Path) -> Path:
+    """Write yearly maps of land cover, as awkward as real ones, into a folder, and return the folder."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for one in MAPS:
+        pixels = _draw(one)
+        place = Affine(DEGREES, 0, WEST + one.east * DEGREES, 0, -DEGREES, NORTH - one.south * DEGREES)
+        if one.south_up:
+            pixels, place = pixels[::-1], place @ Affine.translation(0, one.rows) @ Affine.scale(1, -1)
+        path, shape = folder / f"cover_{one.year}_v{one.version}.tif", {"width": one.columns, "height": one.rows}
+        with rasterio.open(path, "w", **shape, count=1, dtype="uint8", crs="EPSG:4326", transform=place) as dst:
+            dst.write(pixels, 1)
+            dst.descriptions = ("cover",)
+    return folder
+
+
+@exercise(
+    "10-1",
+    expects="a Dataset (time, y, x)",
+    hint="Read the settings of section 1 one by one: seven differ. Then usable(take_stock()), choose_grid, step_of for "
+    "the files of each date, and xr.concat.",
+)
+def _cover(cube: xr.Dataset) -> str:
+    if not isinstance(cube, xr.Dataset):
+        raise NotRightError(f"Expected a Dataset, found {type(cube).__name__}: put the steps together with xr.concat.")
+    if "cover" not in cube or {*cube["cover"].dims} != {"time", "y", "x"}:
+        raise NotRightError(f"Expected cover (time, y, x), found { ({name: cube[name].dims for name in cube}) }.")
+    cover, years = cube["cover"].transpose("time", "y", "x"), cube.indexes["time"].year.to_list()
+    if cover.dtype != np.uint8:
+        raise NotRightError(f"The classes have become {cover.dtype}: codes must stay uint8. The setting is CLASSES.")
+    if len(years) > len({*years}):
+        raise NotRightError(f"The years are {years}: the files of a year are one step, so group by date.")
+    if years != [*NEWEST]:
+        raise NotRightError(f"Expected the years {[*NEWEST]} in this order, found {years}.")
+    if cube.rio.crs != "EPSG:4326":
+        raise NotRightError(f"The CRS is {cube.rio.crs}: step_of leaves `spatial_ref` out, so take it from the grid.")
+    if cube["y"][0] < cube["y"][-1]:
+        raise NotRightError("The rows go north: y must fall.")
+    for name, wanted in (("x", WEST + COLUMNS * DEGREES), ("y", NORTH - ROWS * DEGREES)):
+        if (size := cube[name].size) != wanted.size:
+            raise NotRightError(f"{name} has {size} pixels: give choose_grid all files, and it has {wanted.size}.")
+        if (off := np.abs(cube[name].values - wanted).max() / DEGREES) > 0.01:
+            raise NotRightError(f"{name} is {off:.2f} pixels off: the grid is the one that most files share.")
+    for (year, one), found in zip(NEWEST.items(), cover.values, strict=True):
+        right = _on_grid(one)
+        if np.array_equal(found, right):
+            continue
+        if strange := {*np.unique(found).tolist()} - {*CODES, NODATA}:
+            why = "it was interpolated. RESAMPLING doesn't change by itself when CLASSES does."
+            raise NotRightError(f"In {year} there is class {min(strange)}, which no file has: {why}")
+        if found[-1, -1] == 0:  # no map reaches this corner
+            raise NotRightError(f"In {year}, there is 0 where there is no map, and 0 is a class: NODATA is 255 here.")
+        for other in MAPS:
+            if other != one and (found == _on_grid(other))[_on_grid(other) != NODATA].all():
+                raise NotRightError(
+                    f"Under {year} are pixels of {other.year}, version {other.version}. Is VERSION set?"
+                )
+        raise NotRightError(f"{(found != right).sum():,} pixels of {year} aren't the nearest of its file.")
+    return "Six years on one grid, and no class that wasn't in a file."
+
+
+def surface_temperature() -> xr.Dataset:
+    """Return the temperature of a valley on three days, in kelvin: snow melts, roofs are hot, clouds are NaN."""
+    kelvin = np.random.default_rng(10).normal(290, 9, (3, 120, 200)).clip(250, 320)
+    kelvin[0, :40], kelvin[1, 50:60, 90:110], kelvin[2, 20:70, 120:170] = 273.15, 333.4, np.nan
+    days = pd.to_datetime(["2021-02-10", "2021-07-12", "2021-09-14"])
+    return xr.Dataset({"kelvin": (("time", "y", "x"), kelvin.astype("float32"))}, {"time": days})
+
+
+@exercise(
+    "10-2",
+    expects="a Zarr store",
+    hint="The encoding is that of section 3. How many steps of 0.01 K are there between 250 and 334 K? Which numbers "
+    "has int16? add_offset is the temperature that is stored as 0.",
+)
+def _packed(store: str | Path | Store) -> str:
+    try:
+        array = zarr.open_array(store, path="kelvin", mode="r")
+    except FileNotFoundError:
+        raise NotRightError("There is no array `kelvin` in this store: was it written?") from None
+    dtype, right = array.dtype, surface_temperature()["kelvin"].values
+    if dtype.itemsize != 2 or dtype.kind not in "iu":
+        raise NotRightError(f"The numbers are stored as {dtype}; an integer of two bytes is wanted: set `dtype`.")
+    kelvin = xr.open_zarr(store, consolidated=False)["kelvin"]
+    if kelvin.shape != right.shape:
+        raise NotRightError(f"Expected the shape {right.shape}, found {kelvin.shape}.")
+    step, offset = kelvin.encoding.get("scale_factor", 1), kelvin.encoding.get("add_offset", 0)
+    if (fill := kelvin.encoding.get("_FillValue")) is None:
+        raise NotRightError("There is no _FillValue, so the clouds have become numbers.")
+    if (none := array.fill_value) != fill:
+        none = none * step + offset
+        raise NotRightError(f"What was never written reads as {none:g} K: _FillValue and `fill_value` must agree.")
+    gaps = np.isnan(right)
+    found, right = kelvin.values[~gaps], right[~gaps]
+    if lost := np.isnan(found).sum():
+        taken = f"{fill * step + offset:g} K, which occurs"
+        raise NotRightError(f"{lost:,} measurements are lost: _FillValue {fill} means {taken}. Take another number.")
+    off = found - right
+    worst = np.abs(off).argmax()
+    example = f"{right[worst]:.3f} K reads as {found[worst]:.3f} K"
+    if np.isclose(np.abs(off[worst]), 65536 * step, rtol=1e-3):
+        most = np.iinfo(dtype).max * step + offset
+        raise NotRightError(f"{example}: it wrapped around, because {most:.2f} K is the most that fits.")
+    if np.abs(off[worst]) > 0.0051 and np.ptp(off) < 0.0102:
+        raise NotRightError(f"{example}, and the others are as far off: add_offset isn't what was subtracted.")
+    if np.abs(off[worst]) > 0.0051:
+        raise NotRightError(f"{example}. Rounding is off by up to half a step, and a step is {step:g} K.")
+    if not np.isnan(kelvin.values[gaps]).all():
+        raise NotRightError("Clouds are read as numbers.")
+    return "Two bytes per number, all true to 0.005 K, and gaps are gaps, even where nothing is written."
+
+
+DATES = pd.DatetimeIndex(["2021-03-10T10:32", "2021-04-11T10:41", "2021-05-13T10:32"])
+SCENES = np.random.default_rng(3).integers(500, 9000, (3, 40, 60)) * 0.0001
+SCENES[1, :, 40:] = np.nan  # April's scene is narrow
+
+
+def march_and_may() -> tuple[icechunk.Repository, xr.Dataset]:
+    """Return a repository with two scenes of a vegetation index, and a scene that was taken between them."""
+    y, x = 4_342_000 - 20 * (np.arange(40) + 0.5), 752_000 + 20 * (np.arange(60) + 0.5)
+    ndvi = xr.Dataset({"ndvi": (("time", "y", "x"), SCENES)}, {"time": DATES, "y": y, "x": x})
+    packing = {"dtype": "int16", "scale_factor": 0.0001, "_FillValue": -9999, "fill_value": -9999}
+    time = {"units": "seconds since 1970-01-01", "dtype": "int64"}
+    encoding = {"ndvi": packing | {"chunks": (1, 20, 30)}, "time": time}
+    repo = icechunk.Repository.create(icechunk.in_memory_storage())
+    session = repo.writable_session("main")
+    ndvi.isel(time=[0, 2]).to_zarr(session.store, encoding=encoding, consolidated=False)
+    session.commit("March and May")
+    return repo, ndvi.isel(time=[1], x=slice(40))
+
+
+@exercise(
+    "10-3",
+    expects="an Icechunk repository",
+    hint="A session; make_room at the scene's time; to_zarr with region='auto', as in lesson 05; one commit.",
+)
+def _inserted(repo: icechunk.Repository) -> str:
+    if not isinstance(repo, icechunk.Repository):
+        raise NotRightError(f"Expected the repository, found {type(repo).__name__}.")
+    commits, session = [*repo.ancestry(branch="main")], repo.readonly_session("main")
+    found = xr.open_zarr(session.store, consolidated=False)
+    dates, again = found.indexes["time"], "Run the cell that makes `valley` again."
+    if len(commits) == 2 and len(dates) == 2:
+        raise NotRightError("main is as it was: what isn't committed is in no snapshot.")
+    if not dates.is_monotonic_increasing:
+        raise NotRightError(f"The dates are {[f'{day:%B}' for day in dates]}: appended, not inserted. {again}")
+    if [*dates] != [*DATES]:
+        raise NotRightError(f"Expected the dates {[*map(str, DATES)]}, found {[*map(str, dates)]}. {again}")
+    if (units := found["time"].encoding["units"]) != "seconds since 1970-01-01":
+        raise NotRightError(f"Time is counted in {units} now; later dates may not fit. {again}")
+    _, april, may = found["ndvi"].values
+    if np.isnan(may).all():
+        raise NotRightError(f"May is empty: its chunks kept their numbers, which are April's now. {again}")
+    if np.allclose(april, SCENES[2]):
+        raise NotRightError(f"Under April are pixels of May: dates were sorted, chunks weren't moved. {again}")
+    if np.allclose(april[:, 40:], SCENES[2, :, 40:]):
+        raise NotRightError(f"Beside April's scene are pixels of May, which `backward` would have cleared. {again}")
+    if not np.allclose(found["ndvi"], SCENES, rtol=0, atol=1e-6, equal_nan=True):
+        raise NotRightError(f"These aren't the pixels of all three scenes. {again}")
+    if session.get_node_id("/ndvi") != repo.readonly_session(snapshot_id=commits[-2].id).get_node_id("/ndvi"):
+        raise NotRightError(f"The array was made anew, so March and May were written again. {again}")
+    if len(commits) != 3:
+        raise NotRightError(f"Expected one commit, found {len(commits) - 2}: readers saw what was between. {again}")
+    return "April is in its place, in one commit, and March and May were not written again."
