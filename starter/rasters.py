@@ -28,7 +28,7 @@ CLASSES = False  # True for land cover and the like: numbers that are never aver
 RESAMPLING = Resampling.nearest if CLASSES else Resampling.bilinear  # Resampling.average for much finer files
 NODATA = None  # what means "no data" in files that don't declare it
 CHUNKS = (256, 256)  # rows, columns; each date has chunks of its own, so that it can be inserted and replaced
-ABOUT = {"title": "Reflectances of a valley", "license": "CC-BY-4.0", "source": "synthetic scenes, not observed"}
+ABOUT = {"Conventions": "CF-1.12", "title": "Reflectances of a valley", "license": "CC-BY-4.0", "source": "synthetic"}
 
 
 def storage() -> icechunk.Storage:
@@ -144,7 +144,8 @@ def step_of(files: pd.DataFrame, grid: xr.Dataset) -> xr.Dataset:
             step[name] = band.fillna(how["fill_value"]).astype(how["dtype"])
             if not band.equals(step[name].where(step[name] != how["fill_value"])):
                 expected = f"{name}: expected classes of {how['dtype']}, and {how['fill_value']} only for no data"
-                raise ValueError(f"{expected}, as the cube has; found others in {list(files['file'])}: leave them out")
+                found = f"found others in {list(files['file'])}"
+                raise ValueError(f"{expected}; {found}: set RESAMPLING to Resampling.nearest, or leave them out")
         step[name].attrs = {}  # they describe a file
     step.attrs = {}
     return step.drop_vars("spatial_ref").expand_dims(time=files["date"].iloc[:1])
