@@ -522,6 +522,10 @@ def test_floats_with_nan_on_a_grid_that_begins_anywhere(starter):
         paths.append(write_tif(folder / f"{date}.tif", pixels, where, "EPSG:4326", nodata=np.nan, names=("a", "b")))
     stock = starter.rasters.take_stock()
     assert stock["alignment"].nunique() == 1 and not stock["problem"].any()
+    begins = {
+        starter.rasters.alignment(rasterio.CRS.from_string(UTM), 10, 10, 10 * k + 0.6, 0) for k in (9, 32_767, 70_000)
+    }
+    assert len(begins) == 1  # however many digits are left for the share of a pixel
     group = packed(build(starter))
     assert group["a"].dtype == np.float32 and np.isnan(group["a"].fill_value)
     for k, path in enumerate(paths):
@@ -558,23 +562,27 @@ def test_one_band_per_file_each_with_a_type_of_its_own(starter):
             np.testing.assert_array_equal(group[name][k], on_the_grid([path], group, 0)[0])
 
 
-def test_dates_with_hours_and_a_late_one_between_them(starter):
-    starter = starter(r'DATE, FORMAT = r"_(\d{8}T\d{6})_", "%Y%m%dT%H%M%S"', "VERSION = None")
-    folder, rng = starter.folder / "rasters", np.random.default_rng(4)
+def test_dates_with_hours_and_late_ones_between_and_before_them(starter):
+    starter = starter(r'DATE, FORMAT = r"_(\d{8}T\d{6})_", "%Y%m%dT%H%M%S"', "VERSION = None", "CHUNKS = (16, 16)")
+    rng, paths = np.random.default_rng(4), {}
 
-    def arrive(moment, number):
-        pixels = rng.integers(1, 9, (20, 20), dtype="int16")
-        write_tif(folder / f"S2_{moment}_P{number}.tif", pixels, nodata=0)
-        return pixels
+    def arrive(hour, number, columns):
+        """Write a scene that fills other chunks than those beside it."""
+        path = starter.rasters.FOLDER / f"S2_20200101T{hour}_P{number}.tif"
+        where = PLACE @ Affine.translation(columns, 0)
+        paths[hour] = write_tif(path, rng.integers(1, 9, (20, 20), dtype="int16"), where, nodata=0)
 
-    morning, evening = arrive("20200101T101559", 14), arrive("20200101T221559", 15)
+    arrive("101559", 14, 0)
+    arrive("221559", 15, 40)
     repo = build(starter)
-    noon = arrive("20200101T120000", 16)
-    starter.update_cube.update(repo, starter.rasters.take_stock())
+    for late in (("120000", 16, 20), ("080000", 17, 10)):
+        arrive(*late)
+        starter.update_cube.update(repo, starter.rasters.take_stock())
     group = packed(repo)
-    expected = seconds("2020-01-01T10:15:59", "2020-01-01T12:00:00", "2020-01-01T22:15:59")
-    np.testing.assert_array_equal(group["time"], expected)
-    np.testing.assert_array_equal(group["band_1"], [morning, noon, evening])
+    moments = (f"2020-01-01T{hour[:2]}:{hour[2:4]}:{hour[4:]}" for hour in sorted(paths))
+    np.testing.assert_array_equal(group["time"], seconds(*moments))
+    expected = [on_the_grid([path], group, 0)[0] for _, path in sorted(paths.items())]
+    np.testing.assert_array_equal(group["band_1"], expected)
 
 
 def test_two_zones_half_and_half(starter):
