@@ -607,7 +607,7 @@ def empty_half(ds, _, years=1):
 @pytest.mark.parametrize(
     ("plant", "subject", "text"),
     [
-        (wrong_year, "lulc pixels", "these are the pixels of .*2000"),
+        (wrong_year, "lulc pixels", "another date"),
         (upside_down, "lulc pixels", "upside down"),
         (a_row_off, "lulc pixels", "1 rows and 0 columns on"),
         (a_region, "lulc pixels", "20 of .* pixels differ, such as row 40, column 50"),
@@ -650,8 +650,8 @@ def test_many_defects_take_few_lines(tmp_path):
     folder = daily(tmp_path, ds)
     ds["red"][:14, 40:60, 40:60] = 0.5
     findings = [finding for finding in by_files(folder, ds.isel(time=slice(20)), sample=None) if finding.kind == "FAIL"]
-    assert [finding.subject for finding in findings] == ["nir", "red", *["red pixels"] * 11]
-    assert "and 9 more is missing" in findings[0].found and "and 3 more: pixels differ" in findings[-1].found
+    assert [finding.subject for finding in findings] == ["nir", "red", "red pixels"]
+    assert "and 9 more is missing" in findings[0].found and "and 13 more" in findings[-1].found
 
 
 def test_a_scene_on_another_grid_with_another_scale_is_found(tmp_path):

@@ -1,0 +1,501 @@
+"""Compares a cube with the files it was made from: pixel by pixel where a file is on the cube's grid, else roughly.
+
+What a store says of itself is the business of ``checkup.py``, which is the command, too.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+from warnings import catch_warnings
+
+import numpy as np
+import pandas as pd
+import rasterio
+import xarray as xr
+import zarr
+from pyproj import CRS
+from pyproj.exceptions import CRSError
+from rasterio import Affine
+from rasterio.enums import Resampling
+from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
+from rasterio.warp import reproject, transform_bounds
+from rasterio.windows import Window
+
+from workshop.tiles import TOLERANCE, TileError, axis, gdal_path, is_url
+
+FAIL, NOTE, PASS = "FAIL", "note", "PASS"
+Problems = Iterator[tuple[str, str, str]]  # kind, what was found, what to do
+CF, PROJ = "CF's grid mapping", "the convention proj"  # the ways in which a CRS is written
+NO_DATA = re.compile(r"no.?data|fill|missing|outside", re.IGNORECASE)  # what legends call it
+
+RASTERS = {".tif", ".tiff", ".jp2", ".vrt", ".img"}
+DATES = (
+    r"(?<!\d)((?:19|20)\d\d)([-_]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(?!\d)",
+    r"(?<!\d)((?:19|20)\d\d)[-_](0[1-9]|1[0-2])(?![0-9A-Za-z])",
+    r"(?<!\d)((?:19|20)\d\d)(?!\d)",
+)
+ROWS, COLS = 64, 1024  # of a sampled window; few rows, since a strip is as wide as its file
+PIXELS = 2**22  # read at once when all are
+ROUGHLY = 16  # windows of a file on another grid
+ALIKE = 0.1  # likeness of a file on another grid; on a real tile 0.3 where codes were averaged, 0.03 upside down
+OTHER_CRS, HALF = "in another CRS", "off by 0.5 of a pixel"
+
+
+class InputError(Exception):
+    """There is no cube, or no raster; the message says what was expected, what was found, and what to do."""
+
+
+@dataclass(frozen=True, eq=False)
+class Raster:
+    """An array with rows and columns, as it is stored: not masked, not scaled."""
+
+    path: str
+    array: zarr.Array
+    group: zarr.Group
+    dataset: xr.Dataset  # the group, not decoded
+    y: str
+    x: str
+    steps: str  # the axis of time, or nothing
+    bands: str  # another axis, or nothing
+
+    @cached_property
+    def pixels(self) -> xr.DataArray:
+        """Return the array lazily, without coordinates."""
+        return self.dataset.drop_vars(self.dataset.coords)[self.array.basename]
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        """Return the attributes."""
+        return self.pixels.attrs
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Return the number of rows and columns."""
+        return self.pixels.sizes[self.y], self.pixels.sizes[self.x]
+
+    @property
+    def mapping(self) -> dict[str, Any]:
+        """Return the attributes of the grid mapping, if it is there."""
+        name = str(self.attrs.get("grid_mapping")).split(":")[0]
+        return self.dataset.variables[name].attrs if name in self.dataset.variables else {}
+
+    @cached_property
+    def crs(self) -> dict[str, CRS]:
+        """Return the CRS in each way in which it is written; what cannot be read is not written."""
+        written = [(CF, self.mapping)]
+        for attrs, name in product((self.group.attrs, self.attrs), ("code", "wkt2", "projjson")):
+            written.append((PROJ, attrs.get(f"proj:{name}")))
+        known = {}
+        for way, text in written:
+            with suppress(CRSError, KeyError):
+                known[way] = CRS.from_cf(text) if way == CF else CRS(text)
+        return known
+
+    @cached_property
+    def transform(self) -> Affine | None:
+        """Return the place by the coordinates; None where they are not even."""
+        with suppress(TileError, ValueError):
+            (top, down), (left, right) = axis(self.dataset, self.y), axis(self.dataset, self.x)
+            return Affine(right, 0, left - right / 2, 0, down, top - down / 2)
+        return None
+
+    @cached_property
+    def labels(self) -> pd.Index | None:
+        """Return the decoded labels of time, None where they do not decode."""
+        with suppress(ValueError, OverflowError, ImportError, KeyError):
+            return xr.decode_cf(self.dataset[[self.steps]])[self.steps].to_index()
+        return None
+
+    @property
+    def packing(self) -> tuple[float, float]:
+        """Return scale and offset."""
+        return float(self.attrs.get("scale_factor", 1)), float(self.attrs.get("add_offset", 0))
+
+    @property
+    def blanks(self) -> list[Any]:
+        """Return what is declared to be no data."""
+        return [self.attrs[key] for key in ("_FillValue", "missing_value", "nodata") if key in self.attrs]
+
+    @cached_property
+    def legend(self) -> dict[int, str]:
+        """Return CF's flags, but those of bits, and what they mean."""
+        flags = [] if "flag_masks" in self.attrs else np.atleast_1d(self.attrs.get("flag_values", [])).tolist()
+        meanings = str(self.attrs.get("flag_meanings", "")).split() + [""] * len(flags)
+        return dict(zip(flags, meanings, strict=False))
+
+    @property
+    def has_classes(self) -> bool:
+        """Return whether the numbers are codes, as far as is known."""
+        return bool(self.legend) or (self.array.dtype == np.uint8 and self.packing == (1, 0))
+
+    def is_class(self, value: Any) -> bool:
+        """Return whether the legend has a value as something other than no data."""
+        return value in self.legend and not NO_DATA.search(self.legend[value])
+
+    def is_blank(self, values: Any) -> Any:
+        """Return where there is no data."""
+        blanks = [value for value in [*self.blanks, self.array.fill_value] if not self.is_class(value)]
+        return np.isin(values, blanks) | (values != values)
+
+    def read(self, rows: slice, cols: slice, step: int, band: int) -> np.ndarray:
+        """Return pixels ``(y, x)``."""
+        where = {self.y: rows, self.x: cols, self.steps: step, self.bands: band}
+        return self.pixels.isel(where, missing_dims="ignore").transpose(self.y, self.x).values
+
+    def step(self, position: int) -> str:
+        """Return what a step is called."""
+        return f"{self.steps} {brief(self.labels[position]) if self.labels is not None else position}"
+
+
+def brief(label: Any) -> str:
+    """Return a label without the time of midnight."""
+    return str(label).removesuffix(" 00:00:00")
+
+
+def more(items: Any) -> str:
+    """Return how many there are beside the first one."""
+    return f" and {len(items) - 1} more" if len(items) > 1 else ""
+
+
+def line(error: BaseException) -> str:
+    """Return an error's message, or its cause's, in one line."""
+    text = " ".join(str(error.__cause__ or error).split())
+    return f"{text[:200]} …" if len(text) > 200 else text or type(error).__name__
+
+
+# Which file belongs to which layer
+
+
+def find(files: tuple[str | Path, ...]) -> dict[str, str]:
+    """Return the paths of rasters, also of those in folders, and of each why it cannot be read, or nothing."""
+    found = {}
+    for given in map(str, files):
+        paths = [given]
+        if not (is_url(given) or Path(given).is_file()):
+            paths = sorted(str(path) for path in Path(given).rglob("*") if path.suffix.lower() in RASTERS)
+        if not paths:
+            names = ", ".join(sorted(RASTERS))
+            raise InputError(f"{given}: expected a raster or a folder with some ({names}), found none; check the path")
+        for path in paths:
+            found[path] = ""
+            try:
+                with (
+                    catch_warnings(category=NotGeoreferencedWarning, action="ignore"),
+                    rasterio.open(gdal_path(path)) as src,
+                ):
+                    # a file that was cut off lacks its last row
+                    src.read(src.count, window=Window(0, src.height - 1, src.width, 1))
+            except (RasterioError, IndexError) as error:
+                found[path] = line(error)
+    if found and all(found.values()):
+        raise InputError(f"{path}: expected a raster that GDAL reads, found: {found[path]}; check the file")
+    return found
+
+
+def _date(path: str, pattern: str | None) -> pd.Period | None:
+    """Return the day, month or year that a file's name, else a folder above it, tells."""
+    for known, part in product([pattern] if pattern else DATES, reversed(Path(path).parts)):
+        if match := re.search(known, part):
+            named = [match.groupdict().get(name) for name in ("year", "month", "day")]
+            groups = named if any(named) else match.groups() or [match[0]]
+            with suppress(ValueError):
+                return pd.Period("-".join(group for group in groups if group and group not in "-_"))
+    return None
+
+
+def _bands(path: str, rasters: list[Raster]) -> dict[int, tuple[str, int]]:
+    """Find array and position along its axis of bands for each band of a file: by name, else by order."""
+    targets = {}
+    for raster in rasters:
+        labels = raster.dataset[raster.bands].values if raster.bands else [raster.array.basename]
+        targets |= {(raster.path, k): str(label).lower() for k, label in enumerate(labels)}
+    with rasterio.open(gdal_path(path)) as src:
+        said = [str(text).lower() for text in src.descriptions]
+    if named := {k: target for k, text in enumerate(said, 1) for target, name in targets.items() if text == name}:
+        return named
+    words = set(re.split(r"[^a-z0-9]+", Path(path).stem.lower()))
+    in_name = [target for target, name in targets.items() if set(re.split(r"[^a-z0-9]+", name)) <= words]
+    if len(said) == len(in_name) == 1:
+        return {1: in_name[0]}
+    return dict(enumerate(targets, 1)) if len(said) == len(targets) or len(targets) == 1 else {}
+
+
+def _positions(raster: Raster, date: pd.Period | None) -> list[int]:
+    """Return the steps of a date; of a cube without time, the only one."""
+    if not raster.steps:
+        return [0]
+    if date is None:
+        return []
+    if isinstance(raster.labels, pd.DatetimeIndex):
+        return np.flatnonzero((raster.labels >= date.start_time) & (raster.labels <= date.end_time)).tolist()
+    return [k for k, label in enumerate(raster.labels) if getattr(label, "year", label) == date.year]
+
+
+def compare(
+    rasters: list[Raster], files: dict[str, str], count: int | None, pattern: str | None
+) -> Iterator[tuple[str, Problems]]:
+    """Yield subjects and their problems: of the files, as :func:`find` returns them, then of each array."""
+    able = [r for r in rasters if r.crs and r.transform and not (r.steps and r.labels is None)]
+    for raster in rasters:
+        if raster not in able:
+            text = "not compared with files without a CRS, even coordinates, and time that decodes"
+            yield f"{raster.path} pixels", iter([(FAIL, text, "correct these first")])
+    dates = {path: _date(path, pattern) for path in files}
+    bands = {path: _bands(path, able) for path, flaw in files.items() if able and not flaw}
+    yield "files", _check_files(able, files, dates, bands)
+    each = count and max(1, min(32, 4 * count // len(files)))
+    for raster in able:
+        steps: dict[pd.Period | None, list[int]] = {}  # of each date
+        layers: dict[tuple[int, int], dict[str, int]] = {}  # of each step and band, the files and their bands
+        for path, found in bands.items():
+            for band, (target, position) in found.items():
+                if target == raster.path:
+                    here = steps[dates[path]] = _positions(raster, dates[path])
+                    if len(here) == 1:
+                        layers.setdefault((here[0], position), {})[path] = band
+        yield raster.path, _check_dates(raster, steps)
+        yield f"{raster.path} pixels", _check_pixels(raster, layers, each)
+
+
+def _check_files(rasters: list[Raster], files: dict[str, str], dates: dict, bands: dict) -> Problems:
+    """Find files that cannot be read, have no date, or have bands that are none of the cube's."""
+    for path, flaw in files.items():
+        if flaw:
+            due = any(_positions(raster, dates[path]) for raster in rasters)
+            yield FAIL if due else NOTE, f"{path} cannot be read ({flaw})", "fetch it again"
+    if strange := [path for path, found in bands.items() if not found]:
+        text = f"the bands of {strange[0]}{more(strange)} fit no array by name or number"
+        yield FAIL, text, "name bands or files after the arrays, or after the labels of the cube's bands"
+    undated = [path for path, date in dates.items() if date is None]
+    if undated and any(raster.steps for raster in rasters):
+        text = f"no date in the names of {len(undated)} files, such as {undated[0]}"
+        yield FAIL, text, r"say where it is: `--date '(\d{4})_(\d\d)'`, groups for year, month, day"
+
+
+def _check_dates(raster: Raster, steps: dict[pd.Period | None, list[int]]) -> Problems:
+    """Find dates that only the files have, only the cube has, or that fit several steps."""
+    dates = sorted(steps.keys() - {None}) if raster.steps else []
+    if missing := [date for date in dates if not steps[date]]:
+        text = f"{missing[0]}{more(missing)} is missing, for which there are files"
+        yield FAIL, text, f'`layer.to_zarr(store, append_dim="{raster.steps}", mode="a-")`'
+    if several := [date for date in dates if len(steps[date]) > 1]:
+        text = f"{several[0]}{more(several)}, in the names of files, fits more than one step and was not compared"
+        yield FAIL, text, "say where the rest of the date is: `--date REGEX`"
+    if dates and (lacking := sorted(set(range(len(raster.labels))).difference(*steps.values()))):
+        text = f"no file for {raster.step(lacking[0])}{more(lacking)}"
+        yield NOTE, text, "give their files, too, to compare them"
+
+
+# Whether the pixels are those of the files
+
+
+class Source(NamedTuple):
+    """A band of an open file."""
+
+    path: str
+    src: rasterio.DatasetReader
+    band: int
+    misfit: str  # why it is not on the cube's grid, or nothing
+    packing: tuple[float, float]
+    plain: bool  # whole numbers that may be packed without saying so
+
+
+def _source(path: str, src: rasterio.DatasetReader, band: int, raster: Raster) -> Source:
+    there, misfit = ~src.transform @ raster.transform, ""
+    off = max(abs(shift - round(shift)) for shift in (there.c, there.f))
+    if src.crs and not CRS(src.crs.to_wkt()).equals(_crs(raster), ignore_axis_order=True):
+        misfit = OTHER_CRS
+    elif max(abs(abs(there.a) - 1), abs(abs(there.e) - 1), abs(there.b), abs(there.d)) * max(src.shape) > TOLERANCE:
+        misfit = "rotated or of another resolution"
+    elif off > TOLERANCE:
+        misfit = f"off by {off:.2g} of a pixel"
+    packing = src.scales[band - 1], src.offsets[band - 1]
+    return Source(path, src, band, misfit, packing, packing == (1, 0) and np.dtype(src.dtypes[0]).kind in "iu")
+
+
+def _crs(raster: Raster) -> CRS:
+    return next(iter(raster.crs.values()))
+
+
+def _read(
+    file: Source, raster: Raster, rows: slice, cols: slice, by: tuple = (0, 0), how: Resampling = Resampling.nearest
+) -> np.ndarray:
+    """Return what GDAL finds in a file for pixels of the cube, or pixels further on, as floats, NaN without data."""
+    shape = rows.stop - rows.start, cols.stop - cols.start
+    values = np.empty(shape, np.result_type(file.src.dtypes[file.band - 1], np.float32))
+    here = _crs(raster).to_wkt()
+    there = file.src.crs if file.misfit == OTHER_CRS else here
+    place = raster.transform @ Affine.translation(cols.start + by[1], rows.start + by[0])
+    grid = {"src_crs": there, "dst_crs": here, "dst_transform": place, "dst_nodata": np.nan}
+    try:
+        reproject(rasterio.band(file.src, file.band), values, **grid, resampling=how)
+    except RasterioError as error:
+        raise RasterioIOError(f"{file.path}: {line(error)}") from None
+    return values
+
+
+def _same(raster: Raster, stored: np.ndarray, values: np.ndarray, file: Source) -> np.ndarray:
+    """Return where numbers are equal, or stand for the same; a file may be packed without saying so."""
+    if file.packing == raster.packing or file.plain:
+        return stored == values
+    (scale, offset), (its_scale, its_offset) = raster.packing, file.packing
+    slack = 0.5001 * abs(scale) if raster.packing != (1, 0) else 0
+    return np.isclose(stored * scale + offset, values * its_scale + its_offset, rtol=1e-6, atol=slack)
+
+
+def _wrong(raster: Raster, stored: np.ndarray, rows: slice, cols: slice, files: list[Source]) -> np.ndarray:
+    """Return where a cube has the pixel of none of the files; if all are without data, where it has one."""
+    right, known, empty = np.zeros(stored.shape, bool), np.zeros(stored.shape, bool), raster.is_blank(stored)
+    for file in files:
+        values = _read(file, raster, rows, cols)
+        known |= values == values
+        if file.misfit:  # the cube may have a pixel of it, resampled
+            right |= values == values
+        else:
+            right |= _same(raster, stored, values, file)
+            empty |= stored == file.src.nodatavals[file.band - 1]
+    return ~np.where(known, right, empty)
+
+
+def _footprint(file: Source, raster: Raster) -> tuple[range, range]:
+    """Return the rows and columns of a cube that a file covers."""
+    here = _crs(raster).to_wkt()
+    left, bottom, right, top = file.src.bounds
+    box = transform_bounds(file.src.crs or here, here, left, min(bottom, top), right, max(bottom, top))
+    corners = np.sort([~raster.transform @ box[:2], ~raster.transform @ box[2:]], axis=0)
+    (west, north), (east, south) = np.clip(corners.round(), 0, raster.shape[::-1]).astype(int).tolist()
+    return range(north, south), range(west, east)
+
+
+def _windows(raster: Raster, spans: tuple[range, range], count: int | None) -> Iterator[tuple[slice, slice]]:
+    """Yield rows and columns of places within chunks, drawn from ranges; all of the ranges if no count."""
+    chunk = dict(zip(raster.pixels.dims, raster.array.chunks, strict=True))
+    if count is None:
+        high = min(chunk[raster.y], ROWS * 32)
+        yield from blocks(*spans, high, PIXELS // high)
+        return
+    rng = np.random.default_rng(0)
+    for _ in range(count if all(spans) else 0):
+        window = []
+        for span, size, most in zip(spans, (chunk[raster.y], chunk[raster.x]), (ROWS, COLS), strict=True):
+            start = int(rng.integers(span.start, span.stop))
+            window.append(slice(start, min(start + most, span.stop, start - start % size + size)))
+        yield window[0], window[1]
+
+
+def blocks(rows: range, cols: range, high: int, wide: int) -> Iterator[tuple[slice, slice]]:
+    """Yield blocks of some rows and columns, which cover all."""
+    for row, col in product(rows[::high], cols[::wide]):
+        yield slice(row, min(row + high, rows.stop)), slice(col, min(col + wide, cols.stop))
+
+
+def _is_of(
+    raster: Raster, stored: np.ndarray, these: np.ndarray, rows: slice, cols: slice, file: Source, by: tuple
+) -> bool:
+    """Return whether pixels, of more than one value, are those of a file some rows and columns further on."""
+    values = _read(file, raster, rows, cols, by)
+    these = these & (values == values)
+    return bool(these.any() and np.ptp(values[these]) and _same(raster, stored, values, file)[these].mean() > 0.99)
+
+
+def _explain(raster: Raster, rows: slice, cols: slice, stored: np.ndarray, wrong: np.ndarray, file: Source) -> str:
+    """Say what the pixels of a window that are wrong are instead, and so what to do."""
+    if raster.is_blank(stored[wrong]).all():
+        return "nothing is there; write it, or if it is left out on purpose, let this be"
+    for down, right in product((0, -1, 1, -2, 2), repeat=2):
+        if _is_of(raster, stored, wrong, rows, cols, file, (down, right)):
+            return f"these are the pixels {down} rows and {right} columns on, so write them again in their place"
+    mirrored = slice(raster.shape[0] - rows.stop, raster.shape[0] - rows.start)
+    if _is_of(raster, stored[::-1], wrong[::-1], mirrored, cols, file, (0, 0)):
+        return f"it is upside down; `ds.isel({raster.y}=slice(None, None, -1))` turns pixels and labels together"
+    return "is it the layer of another date? Write it again, or if it was corrected on purpose, let this be"
+
+
+def _resemble(raster: Raster, at: tuple[int, int], file: Source, spans: tuple) -> tuple[float, float, bool]:
+    """Compare a file on another grid roughly.
+
+    Returns
+    -------
+    covered, likeness, moved
+        Which share of the file's pixels the cube has. How much nearer the two are to
+        each other than if one were shuffled: 1 where all is equal, about 0 where they have nothing in common. Whether
+        they are equal, but half a pixel apart.
+    """
+    how = Resampling.nearest if raster.has_classes else Resampling.average
+    ours, theirs, moved = [np.array([])], [np.array([])], False
+    for rows, cols in _windows(raster, spans, ROUGHLY):
+        stored = raster.read(rows, cols, *at)
+        blank = raster.is_blank(stored)
+        values = _read(file, raster, rows, cols, how=how)
+        known = (values == values) & ~np.isin(values, raster.blanks)
+        scale, offset = (1, 0) if file.plain else raster.packing
+        ours.append(np.where(blank, np.nan, stored * scale + offset)[known])
+        theirs.append(values[known] * file.packing[0] + file.packing[1])
+        if file.misfit == HALF and not moved:
+            moved = any(
+                _is_of(raster, stored, ~blank, rows, cols, file, by) for by in product((-0.5, 0, 0.5), repeat=2)
+            )
+    a, b = np.concatenate(ours), np.concatenate(theirs)
+    known = a == a
+    if not known.any():
+        return 0.0 if a.size else 1.0, float(not a.size), False
+    a, b, shuffled = a[known], b[known], np.random.default_rng(0).permutation(b[known])
+    apart, by_chance = ((a != x).mean() if raster.has_classes else np.abs(a - x).mean() for x in (b, shuffled))
+    return known.mean(), 1 - apart / by_chance if by_chance else 1.0, moved
+
+
+def _check_pixels(raster: Raster, layers: dict[tuple[int, int], dict[str, int]], count: int | None) -> Problems:
+    """Compare an array with the files of each step and band: exactly where they are on one grid, else roughly."""
+    compared, used, outside, unlike, example, advice = 0, set(), set(), [], "", ""
+    alike: dict[str, list[float]] = {}
+    for at, job in layers.items():
+        names = [raster.step(at[0])] * bool(raster.steps) + [f"{raster.bands} number {at[1]}"] * bool(raster.bands)
+        where = ", ".join(names) or "all"
+        with ExitStack() as stack:
+            opened = {path: stack.enter_context(rasterio.open(gdal_path(path))) for path in job}
+            files = [_source(path, src, job[path], raster) for path, src in opened.items()]
+            differ = total = 0
+            for file in files:
+                spans = _footprint(file, raster)
+                if not all(spans):
+                    outside.add(file.path)
+                elif file.misfit:
+                    covered, likeness, moved = _resemble(raster, at, file, spans)
+                    text = f"{where}: {file.path} is {file.misfit}"
+                    if moved:
+                        yield FAIL, f"{text}, and has the same pixels", "assign the centers of pixels as coordinates"
+                    elif covered < 0.5 or likeness < ALIKE:
+                        text = f"{text}; the cube has {covered:.0%} of it, with a likeness of {likeness:.2f} of 1"
+                        yield FAIL, text, "check its place, date and scale, and that it is not upside down"
+                    else:
+                        alike.setdefault(file.misfit, []).append(likeness)
+                else:
+                    used.add(file.path)
+                    for rows, cols in _windows(raster, spans, count):
+                        stored = raster.read(rows, cols, *at)
+                        wrong = _wrong(raster, stored, rows, cols, files)
+                        differ, total = differ + int(wrong.sum()), total + wrong.size
+                        if wrong.any() and not advice:
+                            row, col = np.argwhere(wrong)[0]
+                            theirs = _read(file, raster, rows, cols)[row, col]
+                            example = f"row {rows.start + row}, column {cols.start + col}: {stored[row, col]}"
+                            example += f" instead of {theirs:g} in {file.path}"
+                            advice = _explain(raster, rows, cols, stored, wrong, file)
+            compared += total
+            if differ:
+                unlike.append(f"{where}: {differ:,} of {total:,} pixels differ")
+    if unlike:  # all in one finding, since they are likely to have one cause
+        yield FAIL, f"{unlike[0]}, such as {example}{more(unlike)}", advice
+    for misfit, found in alike.items():
+        text = f"{len(found)} files are {misfit}; resampled, their likeness with the cube is {min(found):.2f} of 1"
+        yield NOTE, text, "give files on the cube's grid to compare each pixel"
+    if outside:
+        yield NOTE, f"{min(outside)}{more(outside)} is outside the cube", "leave it out"
+    if compared:
+        kind = "pixels" if count is None else "sampled pixels"
+        yield PASS, f"{compared:,} {kind} are those of {len(used)} files", ""
