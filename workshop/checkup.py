@@ -135,7 +135,7 @@ def _check_place(raster: Raster, level: dict[str, Any]) -> Problems:
     claims = {}
     if text := raster.mapping.get("GeoTransform"):
         claims["GeoTransform"] = Affine.from_gdal(*map(float, str(text).split()))
-    for owner, attrs in {"its": raster.attrs, "its group's": raster.group.attrs, "its level's": level}.items():
+    for owner, attrs in {"its": raster.attrs, "its group's": raster.dataset.attrs, "its level's": level}.items():
         if "spatial:transform" in attrs:
             shift = -0.5 if attrs.get("spatial:registration") == "node" else 0
             place = Affine(*attrs["spatial:transform"]) @ Affine.translation(shift, shift)
@@ -184,21 +184,19 @@ def _check_time(raster: Raster) -> Problems:
     yield PASS, text, ""
 
 
-def _check_conventions(nodes: dict[str, zarr.Group | zarr.Array], top: bool) -> Problems:
+def _check_conventions(nodes: dict[str, zarr.Group | zarr.Array]) -> Problems:
     """Validate what groups and arrays say by the Zarr conventions that they declare or use."""
     valid = set()
     for path, node in nodes.items():
-        attrs, document = node.attrs.asdict(), node.metadata.to_dict()
-        declared = {entry.get("uuid") for entry in attrs.get("zarr_conventions", [])}
+        declared = {entry.get("uuid") for entry in node.attrs.get("zarr_conventions", [])}
         for name, module in CONVENTIONS.items():
-            if module.UUID in declared or any(key.split(":")[0] == name for key in attrs):
+            if module.UUID in declared or any(key.split(":")[0] == name for key in node.attrs):
                 try:
-                    module.validate_node_metadata(document)
+                    module.validate_node_metadata(node.metadata.to_dict())
                     valid.add(name)
                 except (ValueError, TypeError, KeyError) as error:
                     yield FAIL, f"{path}: {line(error)}", f"write these attributes with `zarr_cm.{name}.create`"
-    first = next(iter(nodes.values())).attrs
-    if lacking := [key for key in ("Conventions", "license") if top and key not in first]:
+    if lacking := [key for key in ("Conventions", "license") if key not in next(iter(nodes.values())).attrs]:
         yield NOTE, f"no attribute {' and no '.join(lacking)}", "say by which rules it is written, under which license"
     yield PASS, f"{', '.join(sorted(valid)) or 'none'} declared and valid", ""
 
@@ -492,24 +490,21 @@ def _open(where: Any, branch: str, tag: str | None, follow: bool) -> tuple[Store
     return session.store, repo, session.snapshot_id
 
 
-def _layout(group: zarr.Group) -> dict[str, dict[str, Any]]:
-    """Return the levels by the convention multiscales, if the attribute is of that kind, by their paths."""
-    known = group.attrs.get("multiscales")
-    layout = known.get("layout", []) if isinstance(known, dict) else []
-    common = {"resampling_method": known.get("resampling_method", "")} if layout else {}
-    return {f"{group.path}/{entry['asset']}".strip("/"): common | entry for entry in layout}
-
-
-def _cubes(group: zarr.Group) -> list[list[str]]:
-    """Return the groups of each cube, the finest level first."""
-    if layout := _layout(group):
-        return [list(layout)]
-    members = dict(group.members())
-    groups = {name: node for name, node in members.items() if isinstance(node, zarr.Group)}
-    found = [[group.path]] if any(getattr(node, "ndim", 0) > 1 for node in members.values()) else []
-    if groups and set(groups) == {str(k) for k in range(len(groups))}:
-        return [*found, [groups[str(k)].path for k in range(len(groups))]]
-    return found + [cube for node in groups.values() for cube in _cubes(node)]
+def _levels(root: zarr.Group) -> dict[str, dict[str, Any]]:
+    """Return the paths of a cube's levels, the finest first, and what the convention multiscales says of each."""
+    known, members = root.attrs.get("multiscales"), dict(root.members())
+    if isinstance(known, dict) and (layout := known.get("layout")):
+        common = {"resampling_method": known.get("resampling_method", "")}
+        return {f"{root.path}/{entry['asset']}".strip("/"): common | entry for entry in layout}
+    if any(getattr(node, "ndim", 0) > 1 for node in members.values()):
+        return {root.path: {}}
+    found = {node.path: {} for name, node in sorted(members.items()) if re.fullmatch(r"\d", name)}
+    if not found:
+        raise InputError(
+            f"expected rows and columns in /{root.path}, found {sorted(members)}; choose a group with `--group`. Was it "
+            "committed? Over HTTP, `zarr.consolidate_metadata(store)` tells readers what there is"
+        )
+    return found
 
 
 def _rasters(store: Store, path: str, listed: bool) -> list[Raster]:
@@ -528,7 +523,7 @@ def _rasters(store: Store, path: str, listed: bool) -> list[Raster]:
             axes[next((kind for kind, known in NAMES.items() if names & known), "other")] = dim
         if {"y", "x"} <= axes.keys() and name not in NAMES["y"] | NAMES["x"]:  # coordinates of a swath are none
             dims = axes["y"], axes["x"], axes.get("time", ""), axes.get("other", "")
-            found.append(Raster(group[name].path, group[name], group, dataset, *dims))
+            found.append(Raster(group[name], dataset, *dims))
     if not found:
         raise ValueError(f"no dimensions y and x, or lat and lon, but {dict(dataset.sizes)}")
     return found
@@ -547,55 +542,47 @@ def _remedy(error: Exception) -> str:
     return "bring back what is missing, or write it again from its source; what an old commit has, a tag may keep"
 
 
-def _checks(store: Store, group: str, files: dict[str, str], sample: int | None, date: str | None) -> Iterator:
+def _checks(
+    store: Store, group: str, files: dict[str, str], sample: int | None, date: str | None
+) -> Iterator[tuple[str, Problems]]:
     """Yield subjects and their problems, in the order in which they are printed."""
     root = zarr.open_group(store, path=group, mode="r")
     plain = zarr.open_group(store, path=group, mode="r", use_consolidated=False)
-    listed = False
+    listed, finest = False, {}
     with suppress(*BROKEN):
         listed = any(plain.members())
-    cubes = _cubes(plain if listed else root)
-    if len(cubes) != 1 and (files or not cubes):
-        names = [levels[0] or "/" for levels in cubes]
-        raise InputError(
-            f"expected a cube below {group or '/'}, found {names}; choose one with `--group`. If nothing is found: was "
-            "it committed? Over HTTP, `zarr.consolidate_metadata(store)` tells readers what there is"
-        )
+    levels = _levels(plain if listed else root)
     if root.metadata.consolidated_metadata is not None:
         yield "consolidated metadata", _check_consolidated(root, listed)
-    layout = _layout(root)
-    for levels in cubes:
-        finest: dict[str, Raster] = {}
-        if len(levels) > 1 and not layout:
-            text = f"{len(levels)} levels, and no convention multiscales that says so"
-            yield "levels", iter([(NOTE, text, "write what `zarr_cm.multiscales.create` returns, as lesson 09 does")])
-        for k, path in enumerate(levels):
-            try:
-                rasters = _rasters(store, path, listed)
-            except BROKEN as error:
-                yield path or "/", iter([(FAIL, f"xarray cannot open it ({line(error)})", _remedy(error))])
-                continue
-            nodes = {"root": root} if len(levels) > 1 and not k else {}
-            nodes |= {path or "/": rasters[0].group} | {raster.path: raster.array for raster in rasters}
-            yield f"{path}/ conventions", _check_conventions(nodes, not k)
-            for dim, raster in {raster.steps: raster for raster in rasters if raster.steps}.items():
-                yield f"{path}/{dim}".strip("/"), _check_time(raster)
-            for dim, raster in {dim: each for each in rasters for dim in (each.y, each.x)}.items():
-                yield f"{path}/{dim}".strip("/"), _check_axis(raster, dim)
-            for raster in rasters:
-                stored = _stored(raster.array) if listed else None
-                fine = finest.setdefault(raster.array.basename, raster)
-                yield f"{raster.path} CRS", _check_crs(raster)
-                yield f"{raster.path} place", _check_place(raster, layout.get(path, {}))
-                if fine is raster:
-                    yield f"{raster.path} chunks", _check_chunks(raster)
-                    yield f"{raster.path} steps", _check_written(raster, stored)
-                    yield f"{raster.path} values", _check_values(raster, stored, sample)
-                else:
-                    method = layout.get(path, {}).get("resampling_method", "")
-                    yield f"{raster.path} level", _check_level(fine, raster, stored, method, sample)
-        if files:
-            yield from sources.compare(list(finest.values()), files, sample, date)
+    if len(levels) > 1 and not any(levels.values()):
+        text = f"{len(levels)} levels, and no convention multiscales that says so"
+        yield "levels", iter([(NOTE, text, "write what `zarr_cm.multiscales.create` returns, as lesson 09 does")])
+    for path, said in levels.items():
+        try:
+            rasters = _rasters(store, path, listed)
+        except BROKEN as error:
+            yield path or "/", iter([(FAIL, f"xarray cannot open it ({line(error)})", _remedy(error))])
+            continue
+        nodes = {"/": root, path: zarr.open_group(store, path=path, mode="r")}
+        nodes |= {raster.path: raster.array for raster in rasters}
+        yield f"{path}/ conventions", _check_conventions(nodes)
+        for dim, raster in {raster.steps: raster for raster in rasters if raster.steps}.items():
+            yield f"{path}/{dim}".strip("/"), _check_time(raster)
+        for dim, raster in {dim: each for each in rasters for dim in (each.y, each.x)}.items():
+            yield f"{path}/{dim}".strip("/"), _check_axis(raster, dim)
+        for raster in rasters:
+            stored, fine = _stored(raster.array) if listed else None, finest.setdefault(raster.array.basename, raster)
+            yield f"{raster.path} CRS", _check_crs(raster)
+            yield f"{raster.path} place", _check_place(raster, said)
+            if fine is raster:
+                yield f"{raster.path} chunks", _check_chunks(raster)
+                yield f"{raster.path} steps", _check_written(raster, stored)
+                yield f"{raster.path} values", _check_values(raster, stored, sample)
+            else:
+                method = said.get("resampling_method", "")
+                yield f"{raster.path} level", _check_level(fine, raster, stored, method, sample)
+    if files:
+        yield from sources.compare(list(finest.values()), files, sample, date)
 
 
 def check(

@@ -54,14 +54,17 @@ class InputError(Exception):
 class Raster:
     """An array with rows and columns, as it is stored: not masked, not scaled."""
 
-    path: str
     array: zarr.Array
-    group: zarr.Group
-    dataset: xr.Dataset  # the group, not decoded
+    dataset: xr.Dataset  # its group, not decoded
     y: str
     x: str
     steps: str  # the axis of time, or nothing
     bands: str  # another axis, or nothing
+
+    @property
+    def path(self) -> str:
+        """Return the path in the store."""
+        return self.array.path
 
     @cached_property
     def pixels(self) -> xr.DataArray:
@@ -87,14 +90,18 @@ class Raster:
     @cached_property
     def crs(self) -> dict[str, CRS]:
         """Return the CRS in each way in which it is written; what cannot be read is not written."""
-        written = [(CF, self.mapping)]
-        for attrs, name in product((self.group.attrs, self.attrs), ("code", "wkt2", "projjson")):
-            written.append((PROJ, attrs.get(f"proj:{name}")))
         known = {}
-        for way, text in written:
-            with suppress(CRSError, KeyError):
-                known[way] = CRS.from_cf(text) if way == CF else CRS(text)
+        with suppress(CRSError, KeyError):
+            known[CF] = CRS.from_cf(self.mapping)
+        for attrs, name in product((self.dataset.attrs, self.attrs), ("code", "wkt2", "projjson")):
+            with suppress(CRSError):
+                known[PROJ] = CRS(attrs.get(f"proj:{name}"))
         return known
+
+    @property
+    def any_crs(self) -> CRS:
+        """Return the CRS by CF, else by the other way."""
+        return next(iter(self.crs.values()))
 
     @cached_property
     def transform(self) -> Affine | None:
@@ -175,23 +182,18 @@ def find(files: tuple[str | Path, ...]) -> dict[str, str]:
     """Return the paths of rasters, also of those in folders, and of each why it cannot be read, or nothing."""
     found = {}
     for given in map(str, files):
-        paths = [given]
-        if not (is_url(given) or Path(given).is_file()):
-            paths = sorted(str(path) for path in Path(given).rglob("*") if path.suffix.lower() in RASTERS)
+        inside = (str(path) for path in Path(given).rglob("*") if path.suffix.lower() in RASTERS)
+        paths = [given] if is_url(given) or Path(given).is_file() else sorted(inside)
         if not paths:
-            names = ", ".join(sorted(RASTERS))
-            raise InputError(f"{given}: expected a raster or a folder with some ({names}), found none; check the path")
+            raise InputError(f"{given}: expected a raster or a folder with some, found none; check the path")
         for path in paths:
             found[path] = ""
-            try:
-                with (
-                    catch_warnings(category=NotGeoreferencedWarning, action="ignore"),
-                    rasterio.open(gdal_path(path)) as src,
-                ):
-                    # a file that was cut off lacks its last row
-                    src.read(src.count, window=Window(0, src.height - 1, src.width, 1))
-            except (RasterioError, IndexError) as error:
-                found[path] = line(error)
+            with catch_warnings(action="ignore", category=NotGeoreferencedWarning):
+                try:
+                    with rasterio.open(gdal_path(path)) as src:  # a file that was cut off lacks its last row
+                        src.read(src.count, window=Window(0, src.height - 1, src.width, 1))
+                except (RasterioError, IndexError) as error:
+                    found[path] = line(error)
     if found and all(found.values()):
         raise InputError(f"{path}: expected a raster that GDAL reads, found: {found[path]}; check the file")
     return found
@@ -241,10 +243,9 @@ def compare(
 ) -> Iterator[tuple[str, Problems]]:
     """Yield subjects and their problems: of the files, as :func:`find` returns them, then of each array."""
     able = [r for r in rasters if r.crs and r.transform and not (r.steps and r.labels is None)]
-    for raster in rasters:
-        if raster not in able:
-            text = "not compared with files without a CRS, even coordinates, and time that decodes"
-            yield f"{raster.path} pixels", iter([(FAIL, text, "correct these first")])
+    for raster in (r for r in rasters if r not in able):
+        text = "not compared with files without a CRS, even coordinates, and time that decodes"
+        yield f"{raster.path} pixels", iter([(FAIL, text, "correct these first")])
     dates = {path: _date(path, pattern) for path in files}
     bands = {path: _bands(path, able) for path, flaw in files.items() if able and not flaw}
     yield "files", _check_files(able, files, dates, bands)
@@ -308,7 +309,7 @@ class Source(NamedTuple):
 def _source(path: str, src: rasterio.DatasetReader, band: int, raster: Raster) -> Source:
     there, misfit = ~src.transform @ raster.transform, ""
     off = max(abs(shift - round(shift)) for shift in (there.c, there.f))
-    if src.crs and not CRS(src.crs.to_wkt()).equals(_crs(raster), ignore_axis_order=True):
+    if src.crs and not CRS(src.crs.to_wkt()).equals(raster.any_crs, ignore_axis_order=True):
         misfit = OTHER_CRS
     elif max(abs(abs(there.a) - 1), abs(abs(there.e) - 1), abs(there.b), abs(there.d)) * max(src.shape) > TOLERANCE:
         misfit = "rotated or of another resolution"
@@ -318,34 +319,29 @@ def _source(path: str, src: rasterio.DatasetReader, band: int, raster: Raster) -
     return Source(path, src, band, misfit, packing, packing == (1, 0) and np.dtype(src.dtypes[0]).kind in "iu")
 
 
-def _crs(raster: Raster) -> CRS:
-    return next(iter(raster.crs.values()))
-
-
 def _read(
     file: Source, raster: Raster, rows: slice, cols: slice, by: tuple = (0, 0), how: Resampling = Resampling.nearest
 ) -> np.ndarray:
     """Return what GDAL finds in a file for pixels of the cube, or pixels further on, as floats, NaN without data."""
     shape = rows.stop - rows.start, cols.stop - cols.start
     values = np.empty(shape, np.result_type(file.src.dtypes[file.band - 1], np.float32))
-    here = _crs(raster).to_wkt()
+    here = raster.any_crs.to_wkt()
     there = file.src.crs if file.misfit == OTHER_CRS else here
     place = raster.transform @ Affine.translation(cols.start + by[1], rows.start + by[0])
-    grid = {"src_crs": there, "dst_crs": here, "dst_transform": place, "dst_nodata": np.nan}
+    grid = {"src_crs": there, "dst_crs": here, "dst_transform": place, "dst_nodata": np.nan, "resampling": how}
     try:
-        reproject(rasterio.band(file.src, file.band), values, **grid, resampling=how)
+        reproject(rasterio.band(file.src, file.band), values, **grid)
     except RasterioError as error:
         raise RasterioIOError(f"{file.path}: {line(error)}") from None
     return values
 
 
 def _same(raster: Raster, stored: np.ndarray, values: np.ndarray, file: Source) -> np.ndarray:
-    """Return where numbers are equal, or stand for the same; a file may be packed without saying so."""
-    if file.packing == raster.packing or file.plain:
-        return stored == values
-    (scale, offset), (its_scale, its_offset) = raster.packing, file.packing
-    slack = 0.5001 * abs(scale) if raster.packing != (1, 0) else 0
-    return np.isclose(stored * scale + offset, values * its_scale + its_offset, rtol=1e-6, atol=slack)
+    """Return where numbers stand for the same, or are equal if a file is packed alike or may be."""
+    same = (stored == values) & (file.plain or file.packing == raster.packing)
+    slack = 0.5001 * abs(raster.packing[0]) if raster.packing != (1, 0) else 0
+    ours, theirs = (x * scale + offset for x, (scale, offset) in ((stored, raster.packing), (values, file.packing)))
+    return same if same.all() else same | np.isclose(ours, theirs, rtol=1e-6, atol=slack)
 
 
 def _wrong(raster: Raster, stored: np.ndarray, rows: slice, cols: slice, files: list[Source]) -> np.ndarray:
@@ -364,7 +360,7 @@ def _wrong(raster: Raster, stored: np.ndarray, rows: slice, cols: slice, files: 
 
 def _footprint(file: Source, raster: Raster) -> tuple[range, range]:
     """Return the rows and columns of a cube that a file covers."""
-    here = _crs(raster).to_wkt()
+    here = raster.any_crs.to_wkt()
     left, bottom, right, top = file.src.bounds
     box = transform_bounds(file.src.crs or here, here, left, min(bottom, top), right, max(bottom, top))
     corners = np.sort([~raster.transform @ box[:2], ~raster.transform @ box[2:]], axis=0)
@@ -374,13 +370,11 @@ def _footprint(file: Source, raster: Raster) -> tuple[range, range]:
 
 def _windows(raster: Raster, spans: tuple[range, range], count: int | None) -> Iterator[tuple[slice, slice]]:
     """Yield rows and columns of places within chunks, drawn from ranges; all of the ranges if no count."""
-    chunk = dict(zip(raster.pixels.dims, raster.array.chunks, strict=True))
+    chunk, rng = dict(zip(raster.pixels.dims, raster.array.chunks, strict=True)), np.random.default_rng(0)
     if count is None:
         high = min(chunk[raster.y], ROWS * 32)
         yield from blocks(*spans, high, PIXELS // high)
-        return
-    rng = np.random.default_rng(0)
-    for _ in range(count if all(spans) else 0):
+    for _ in range(count or 0):
         window = []
         for span, size, most in zip(spans, (chunk[raster.y], chunk[raster.x]), (ROWS, COLS), strict=True):
             start = int(rng.integers(span.start, span.stop))
@@ -394,26 +388,28 @@ def blocks(rows: range, cols: range, high: int, wide: int) -> Iterator[tuple[sli
         yield slice(row, min(row + high, rows.stop)), slice(col, min(col + wide, cols.stop))
 
 
-def _is_of(
-    raster: Raster, stored: np.ndarray, these: np.ndarray, rows: slice, cols: slice, file: Source, by: tuple
-) -> bool:
-    """Return whether pixels, of more than one value, are those of a file some rows and columns further on."""
-    values = _read(file, raster, rows, cols, by)
-    these = these & (values == values)
-    return bool(these.any() and np.ptp(values[these]) and _same(raster, stored, values, file)[these].mean() > 0.99)
-
-
 def _explain(raster: Raster, rows: slice, cols: slice, stored: np.ndarray, wrong: np.ndarray, file: Source) -> str:
     """Say what the pixels of a window that are wrong are instead, and so what to do."""
     if raster.is_blank(stored[wrong]).all():
         return "nothing is there; write it, or if it is left out on purpose, let this be"
-    for down, right in product((0, -1, 1, -2, 2), repeat=2):
-        if _is_of(raster, stored, wrong, rows, cols, file, (down, right)):
-            return f"these are the pixels {down} rows and {right} columns on, so write them again in their place"
+    if by := _shift(raster, rows, cols, stored, wrong, file, (0, -1, 1, -2, 2)):
+        return f"these are the pixels {by[0]} rows and {by[1]} columns on, so write them again in their place"
     mirrored = slice(raster.shape[0] - rows.stop, raster.shape[0] - rows.start)
-    if _is_of(raster, stored[::-1], wrong[::-1], mirrored, cols, file, (0, 0)):
+    if _shift(raster, mirrored, cols, stored[::-1], wrong[::-1], file, (0,)):
         return f"it is upside down; `ds.isel({raster.y}=slice(None, None, -1))` turns pixels and labels together"
     return "is it the layer of another date? Write it again, or if it was corrected on purpose, let this be"
+
+
+def _shift(
+    raster: Raster, rows: slice, cols: slice, stored: np.ndarray, these: np.ndarray, file: Source, by: tuple
+) -> tuple | None:
+    """Return how many rows and columns further on a file has pixels, if they are of more than one value."""
+    for shift in product(by, repeat=2):
+        values = _read(file, raster, rows, cols, shift)
+        known = these & (values == values)
+        if known.any() and np.ptp(values[known]) and _same(raster, stored, values, file)[known].mean() > 0.99:
+            return shift
+    return None
 
 
 def _resemble(raster: Raster, at: tuple[int, int], file: Source, spans: tuple) -> tuple[float, float, bool]:
@@ -422,31 +418,28 @@ def _resemble(raster: Raster, at: tuple[int, int], file: Source, spans: tuple) -
     Returns
     -------
     covered, likeness, moved
-        Which share of the file's pixels the cube has. How much nearer the two are to
-        each other than if one were shuffled: 1 where all is equal, about 0 where they have nothing in common. Whether
-        they are equal, but half a pixel apart.
+        Which share of the file's pixels the cube has. How much nearer the two are to each other than if one were
+        shuffled: 1 where all is equal, about 0 where they have nothing in common. Whether they are equal, but half a
+        pixel apart.
     """
     how = Resampling.nearest if raster.has_classes else Resampling.average
-    ours, theirs, moved = [np.array([])], [np.array([])], False
+    ours, theirs, moved = [], [], False
     for rows, cols in _windows(raster, spans, ROUGHLY):
         stored = raster.read(rows, cols, *at)
-        blank = raster.is_blank(stored)
         values = _read(file, raster, rows, cols, how=how)
-        known = (values == values) & ~np.isin(values, raster.blanks)
+        known, blank = (values == values) & ~np.isin(values, raster.blanks), raster.is_blank(stored)
         scale, offset = (1, 0) if file.plain else raster.packing
         ours.append(np.where(blank, np.nan, stored * scale + offset)[known])
         theirs.append(values[known] * file.packing[0] + file.packing[1])
-        if file.misfit == HALF and not moved:
-            moved = any(
-                _is_of(raster, stored, ~blank, rows, cols, file, by) for by in product((-0.5, 0, 0.5), repeat=2)
-            )
+        if file.misfit == HALF:
+            moved |= _shift(raster, rows, cols, stored, ~blank, file, (-0.5, 0, 0.5)) is not None
     a, b = np.concatenate(ours), np.concatenate(theirs)
-    known = a == a
-    if not known.any():
-        return 0.0 if a.size else 1.0, float(not a.size), False
-    a, b, shuffled = a[known], b[known], np.random.default_rng(0).permutation(b[known])
+    there = a == a
+    if not there.any():
+        return float(not a.size), float(not a.size), moved
+    a, b, shuffled = a[there], b[there], np.random.default_rng(0).permutation(b[there])
     apart, by_chance = ((a != x).mean() if raster.has_classes else np.abs(a - x).mean() for x in (b, shuffled))
-    return known.mean(), 1 - apart / by_chance if by_chance else 1.0, moved
+    return there.mean(), 1 - apart / by_chance if by_chance else 1.0, moved
 
 
 def _check_pixels(raster: Raster, layers: dict[tuple[int, int], dict[str, int]], count: int | None) -> Problems:
