@@ -275,7 +275,9 @@ def run(script, folder):
     done = subprocess.run(
         [sys.executable, script], cwd=folder, capture_output=True, text=True, timeout=300, check=False
     )
-    assert done.returncode == 0 and done.stderr == "", done.stderr
+    # on a busy machine, Dask warns of workers that end late
+    noise = [line for line in done.stderr.splitlines() if not re.search(r"distributed\.\w+ - WARNING", line)]
+    assert done.returncode == 0 and not noise, done.stderr
     return done.stdout
 
 
