@@ -19,11 +19,6 @@ from http.client import HTTPException as BrokenAnswer
 from pathlib import Path
 from typing import NamedTuple
 
-from werkzeug.exceptions import PreconditionFailed
-from werkzeug.serving import make_server
-from werkzeug.utils import send_from_directory
-from werkzeug.wrappers import Request, Response
-
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 60  # until a server of ours must listen
 ANSWER_SECONDS = 2  # until one elsewhere must answer
@@ -139,10 +134,14 @@ def answers(url: str) -> bool:
     return answered.is_set()
 
 
-# What follows runs in the server's process.
+# What follows runs in the server's process, and imports Werkzeug there: no kernel needs it.
 
 
 def _folder_app(folder: str) -> Callable:
+    from werkzeug.exceptions import PreconditionFailed
+    from werkzeug.utils import send_from_directory
+    from werkzeug.wrappers import Request, Response
+
     @Request.application
     def app(request: Request) -> Response:
         response = send_from_directory(folder, request.path.lstrip("/"), request.environ)
@@ -172,6 +171,8 @@ def _s3_app() -> Callable:
 
 
 def _counted(app: Callable) -> Callable:
+    from werkzeug.wrappers import Response
+
     log: list[ServedRequest] = []
 
     def counting(environ: dict, start_response: Callable) -> Iterable[bytes]:
@@ -193,6 +194,8 @@ def _counted(app: Callable) -> Callable:
 
 
 def _main(kind: str, *args: str) -> None:
+    from werkzeug.serving import make_server
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # interrupting a cell must not end the bucket
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # not a line for each request
     app = {"s3": _s3_app, "folder": _folder_app}[kind](*args)
