@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -187,16 +187,15 @@ def _check_time(raster: Raster) -> Problems:
 def _check_conventions(nodes: dict[str, zarr.Group | zarr.Array]) -> Problems:
     """Validate what groups and arrays say by the Zarr conventions that they declare or use."""
     valid = set()
-    for path, node in nodes.items():
+    for (path, node), (name, module) in product(nodes.items(), CONVENTIONS.items()):
         declared = {entry.get("uuid") for entry in node.attrs.get("zarr_conventions", [])}
-        for name, module in CONVENTIONS.items():
-            if module.UUID in declared or any(key.split(":")[0] == name for key in node.attrs):
-                try:
-                    module.validate_node_metadata(node.metadata.to_dict())
-                    valid.add(name)
-                except (ValueError, TypeError, KeyError) as error:
-                    yield FAIL, f"{path}: {line(error)}", f"write these attributes with `zarr_cm.{name}.create`"
-    if lacking := [key for key in ("Conventions", "license") if key not in next(iter(nodes.values())).attrs]:
+        if module.UUID in declared or any(key.split(":")[0] == name for key in node.attrs):
+            try:
+                module.validate_node_metadata(node.metadata.to_dict())
+                valid.add(name)
+            except (ValueError, TypeError, KeyError) as error:
+                yield FAIL, f"{path}: {line(error)}", f"write these attributes with `zarr_cm.{name}.create`"
+    if lacking := [key for key in ("Conventions", "license") if key not in nodes["/"].attrs]:
         yield NOTE, f"no attribute {' and no '.join(lacking)}", "say by which rules it is written, under which license"
     yield PASS, f"{', '.join(sorted(valid)) or 'none'} declared and valid", ""
 
@@ -398,9 +397,8 @@ def _check_level(fine: Raster, coarse: Raster, stored: np.ndarray | None, method
 # What is kept beside
 
 
-def _check_consolidated(root: zarr.Group, listed: bool) -> Problems:
+def _check_consolidated(root: zarr.Group, plain: zarr.Group, listed: bool) -> Problems:
     """Compare consolidated metadata with what they are a copy of."""
-    plain = zarr.open_group(root.store_path, mode="r", use_consolidated=False)
     copies = root.metadata.consolidated_metadata.flattened_metadata
     stale = sorted({name for name, _ in plain.members(max_depth=None)} - copies.keys()) if listed else []
     for name, copy in copies.items():
@@ -500,10 +498,10 @@ def _levels(root: zarr.Group) -> dict[str, dict[str, Any]]:
         return {root.path: {}}
     found = {node.path: {} for name, node in sorted(members.items()) if re.fullmatch(r"\d", name)}
     if not found:
-        raise InputError(
-            f"expected rows and columns in /{root.path}, found {sorted(members)}; choose a group with `--group`. Was it "
-            "committed? Over HTTP, `zarr.consolidate_metadata(store)` tells readers what there is"
+        text = (
+            f"expected rows and columns in /{root.path}, found {sorted(members)}; choose a group with `--group`, commit"
         )
+        raise InputError(f"{text} what is not, or over HTTP, consolidate: `zarr.consolidate_metadata(store)`")
     return found
 
 
@@ -548,12 +546,14 @@ def _checks(
     """Yield subjects and their problems, in the order in which they are printed."""
     root = zarr.open_group(store, path=group, mode="r")
     plain = zarr.open_group(store, path=group, mode="r", use_consolidated=False)
-    listed, finest = False, {}
+    finest, listed = {}, False
     with suppress(*BROKEN):
         listed = any(plain.members())
-    levels = _levels(plain if listed else root)
     if root.metadata.consolidated_metadata is not None:
-        yield "consolidated metadata", _check_consolidated(root, listed)
+        yield "consolidated metadata", _check_consolidated(root, plain, listed)
+    seen = plain if listed else root
+    levels = _levels(seen)
+    yield f"{group}/ conventions", _check_conventions({"/": seen} | dict(seen.members(max_depth=None)))
     if len(levels) > 1 and not any(levels.values()):
         text = f"{len(levels)} levels, and no convention multiscales that says so"
         yield "levels", iter([(NOTE, text, "write what `zarr_cm.multiscales.create` returns, as lesson 09 does")])
@@ -563,9 +563,6 @@ def _checks(
         except BROKEN as error:
             yield path or "/", iter([(FAIL, f"xarray cannot open it ({line(error)})", _remedy(error))])
             continue
-        nodes = {"/": root, path: zarr.open_group(store, path=path, mode="r")}
-        nodes |= {raster.path: raster.array for raster in rasters}
-        yield f"{path}/ conventions", _check_conventions(nodes)
         for dim, raster in {raster.steps: raster for raster in rasters if raster.steps}.items():
             yield f"{path}/{dim}".strip("/"), _check_time(raster)
         for dim, raster in {dim: each for each in rasters for dim in (each.y, each.x)}.items():
