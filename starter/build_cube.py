@@ -15,6 +15,8 @@ def create(repo: icechunk.Repository, files: pd.DataFrame, grid: xr.Dataset) -> 
     """Commit a cube that has the dates, the grid and the description, and no pixels yet."""
     dates, where = np.unique(files["date"]), rasters.describe(grid)
     shape, stored = (len(dates), grid.sizes["y"], grid.sizes["x"]), rasters.encodings(files)
+    if unknown := {*rasters.CLASSES} - {*stored}:
+        raise ValueError(f"CLASSES: expected bands of the files, such as {next(iter(stored))}; found {unknown}")
     bands = {}
     for name in [name for name in stored if name != "time"]:
         empty = dask.array.zeros(shape, dtype=stored[name]["dtype"], chunks=-1)  # nothing is computed

@@ -7,6 +7,7 @@ import functools
 import os
 import re
 from datetime import datetime
+from itertools import combinations
 from pathlib import Path
 
 import icechunk
@@ -24,8 +25,8 @@ FOLDER = Path(os.environ.get("RASTERS", "rasters"))
 DATE, FORMAT = r"(\d{8})", "%Y%m%d"  # the date in a file's path, as a regular expression and for strptime
 VERSION = r"_P(\d+)"  # the processing: of files with the same name otherwise, only the highest is used; None for none
 BAND = None  # where each file holds one band: its name in the file's name, such as r"_(B\d+)"
-CLASSES = False  # True for land cover and the like: numbers that are never averaged, and stay integers
-RESAMPLING = Resampling.nearest if CLASSES else Resampling.bilinear  # Resampling.average for much finer files
+CLASSES = ()  # bands of codes, such as ("band_1",) or ("QA",): never averaged, and read as the integers that they are
+RESAMPLING = Resampling.bilinear  # of all other bands; Resampling.average for files that are much finer than the grid
 NODATA = None  # what means "no data" in files that don't declare it
 CHUNKS = (256, 256)  # rows, columns; each date has chunks of its own, so that it can be inserted and replaced
 ABOUT = {"Conventions": "CF-1.12", "title": "Reflectances of a valley", "license": "CC-BY-4.0", "source": "synthetic"}
@@ -100,10 +101,23 @@ def take_stock() -> pd.DataFrame:
     return stock
 
 
+def overlap(one: tuple, other: tuple) -> float:
+    """Return which share of the smaller of two files both cover."""
+    boxes = np.array([one.box, transform_bounds(other.alignment[0], one.alignment[0], *other.box)])
+    both = np.clip(boxes[:, 2:].min(axis=0) - boxes[:, :2].max(axis=0), 0, None)
+    return both.prod() / (boxes[:, 2:] - boxes[:, :2]).prod(axis=1).min()
+
+
 def usable(stock: pd.DataFrame) -> pd.DataFrame:
     """Return the files without a problem, and of each scene the newest processing."""
     good = stock[stock["problem"] == ""].sort_values("version", kind="stable")
-    return good.drop_duplicates("scene", keep="last").sort_values(["date", "file"])
+    files = good.drop_duplicates("scene", keep="last").sort_values(["date", "file"])
+    for date, day in files.groupby("date"):
+        for one, other in combinations(day.itertuples(), 2):
+            if {*one.bands} & {*other.bands} and overlap(one, other) > 0.9:
+                found = f"found {one.file} and {other.file}: tell them apart by FORMAT, VERSION or BAND"
+                raise ValueError(f"{date}: expected one file for a place and band, {found}, or take one away")
+    return files
 
 
 def choose_grid(files: pd.DataFrame) -> xr.Dataset:
@@ -126,26 +140,26 @@ def place(file: pd.Series, grid: xr.Dataset) -> xr.Dataset:
     with rioxarray.open_rasterio(FOLDER / file["file"], masked=True) as stored:
         scene = stored.where(stored != file["nodata"]) * file["scale"] + file["offset"]
     scene = scene.assign_coords(band=list(file["bands"])).sortby("y", ascending=False).to_dataset("band")
-    for name in scene:
-        scene[name] = scene[name].rio.write_nodata(np.nan)  # or NaN would spread in the warper
     (width, height), (west, _, _, north) = np.abs(grid.rio.resolution()), grid.rio.bounds()
     if file["alignment"] == alignment(grid.rio.crs, width, height, west, north):
         return scene.reindex(x=grid.x, y=grid.y, method="nearest", tolerance=min(width, height) / 50)
-    placed = scene.rio.reproject_match(grid, resampling=RESAMPLING, nodata=np.nan)
-    return placed.assign_coords(x=grid.x, y=grid.y)
+    placed = {}
+    for name, band in scene.items():
+        how = Resampling.nearest if name in CLASSES else RESAMPLING
+        placed[name] = band.rio.write_nodata(np.nan).rio.reproject_match(grid, resampling=how, nodata=np.nan)
+    return xr.Dataset(placed).assign_coords(x=grid.x, y=grid.y)
 
 
 def step_of(files: pd.DataFrame, grid: xr.Dataset) -> xr.Dataset:
     """Return the files of a date on the grid; where several have a value, the first of them does."""
     step = functools.reduce(xr.Dataset.combine_first, [place(file, grid) for _, file in files.iterrows()])
     for name, band in step.items():
-        if CLASSES:
+        if name in CLASSES:
             how = encodings(files)[name] | (grid[name].encoding if name in grid else {})
             step[name] = band.fillna(how["fill_value"]).astype(how["dtype"])
             if not band.equals(step[name].where(step[name] != how["fill_value"])):
                 expected = f"{name}: expected classes of {how['dtype']}, and {how['fill_value']} only for no data"
-                found = f"found others in {list(files['file'])}"
-                raise ValueError(f"{expected}; {found}: set RESAMPLING to Resampling.nearest, or leave them out")
+                raise ValueError(f"{expected}, as the cube has; found others in {list(files['file'])}: leave them out")
         step[name].attrs = {}  # they describe a file
     step.attrs = {}
     return step.drop_vars("spatial_ref").expand_dims(time=files["date"].iloc[:1])
@@ -160,7 +174,7 @@ def encodings(files: pd.DataFrame) -> dict:
         dtype, nodata, scale, offset = packing.index[0]
         values = {"dtype": dtype, "chunks": (1, *CHUNKS), "grid_mapping": "spatial_ref"}
         values["fill_value"] = nodata  # what readers get where nothing was written
-        if not CLASSES:
+        if name not in CLASSES:
             values["_FillValue"] = nodata  # what readers turn into NaN
         if scale != 1:
             values["scale_factor"] = scale

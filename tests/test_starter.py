@@ -14,6 +14,7 @@ from functools import partial
 from types import SimpleNamespace
 
 import icechunk
+import nbformat
 import numpy as np
 import pytest
 import rasterio
@@ -30,6 +31,7 @@ from rasterio.warp import transform as warp_transform
 from workshop import scenes, stores
 
 MODULES = ("rasters", "update_cube", "build_cube")
+SHOWN_ELSEWHERE = {"main", "storage"}  # of the starter's functions, the lesson writes these out as cells
 UTM = "EPSG:32612"
 PLACE = Affine(20, 0, 752_000, 0, -20, 4_342_000)
 
@@ -467,7 +469,7 @@ def degrees(columns_from_origin, rows_from_origin, size=0.00025):
 
 def test_classes_in_degrees_one_date_per_year(starter):
     """Two tiles per year; 0 is a class, and 255 is no data, which one file declares and the others don't."""
-    starter = starter("CLASSES = True", 'DATE, FORMAT = r"(\\d{4})", "%Y"', "NODATA = 255")
+    starter = starter('CLASSES = ("band_1",)', 'DATE, FORMAT = r"(\\d{4})", "%Y"', "NODATA = 255")
     rng, folder = np.random.default_rng(1), starter.folder / "rasters"
     classes = rng.choice(np.array([0, 7, 244, 254, 255], "uint8"), (3, 2, 300, 310))
     paths = {}
@@ -494,7 +496,7 @@ def test_classes_in_degrees_one_date_per_year(starter):
 
 
 def test_classes_with_another_nodata_are_recoded_and_never_collide(starter):
-    starter = starter("CLASSES = True", 'DATE, FORMAT = r"(\\d{4})", "%Y"')
+    starter = starter('CLASSES = ("band_1",)', 'DATE, FORMAT = r"(\\d{4})", "%Y"')
     folder, classes = starter.folder / "rasters", np.arange(400, dtype="uint8").reshape(20, 20) % 5
     for year in (2000, 2001):
         write_tif(folder / f"{year}.tif", np.where(classes == 4, 255, classes), nodata=255)
@@ -741,3 +743,50 @@ def test_a_cube_of_any_size_is_created_without_computing(starter):
     starter.build_cube.create(repo, files, starter.rasters.choose_grid(files))
     array = packed(repo)["band_1"]
     assert array.shape == (2, 30_000, 40_000) and array.chunks == (1, 256, 256) and array.nchunks_initialized == 0
+
+
+def test_two_files_for_one_place_date_and_band_are_refused(starter):
+    starter = starter()
+    rasters, folder = starter.rasters, starter.folder / "rasters"
+    write_tif(folder / "a_20200105_B4.tif", np.ones((40, 40), "int16"), nodata=-1)
+    for name, shift in (("b_20200105_B5.tif", 1), ("c_20200105.tif", 39)):
+        path = write_tif(folder / name, np.ones((40, 40), "int16"), PLACE @ Affine.translation(shift, 0), nodata=-1)
+        if shift == 1:  # the second band of an archive with a file per band, say
+            with pytest.raises(
+                ValueError, match=r"expected one file for a place and band, found a_20200105_B4\.tif and b_"
+            ):
+                rasters.usable(rasters.take_stock())
+            path.unlink()
+    assert list(rasters.usable(rasters.take_stock())["file"]) == ["a_20200105_B4.tif", "c_20200105.tif"]
+
+
+def test_codes_beside_measurements_are_never_averaged(starter):
+    starter = starter('CLASSES = ("QA",)')
+    folder, half = starter.folder / "rasters", PLACE @ Affine.translation(0.5, 0.5)
+    codes = np.where(np.add.outer(np.arange(40), np.arange(40)) % 2, 2, 258).astype("int16")
+    for date, place in (("20200105", PLACE), ("20200106", PLACE), ("20200107", half)):
+        write_tif(folder / f"{date}.tif", [codes, codes], place, names=("red", "QA"), nodata=-1)
+    group = packed(build(starter))
+    assert {*np.unique(group["QA"][2]).tolist()} == {-1, 2, 258}
+    assert 130 in np.unique(group["red"][2])
+    assert "_FillValue" not in group["QA"].attrs and group["QA"].fill_value == group["red"].attrs["_FillValue"] == -1
+
+
+def test_a_band_of_classes_that_no_file_has_is_named(starter):
+    starter = starter('CLASSES = ("band1",)')
+    write_tif(starter.folder / "rasters" / "20200105.tif", np.ones((8, 8), "uint8"), nodata=0)
+    with pytest.raises(ValueError, match=r"CLASSES: expected bands of the files, such as band_1; found {'band1'}"):
+        build(starter)
+
+
+def test_the_lesson_shows_the_functions_of_the_starter():
+    cells = nbformat.read(ROOT / "notebooks" / "10-your-own-rasters.ipynb", as_version=4).cells
+    lesson = "\n\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    for module in MODULES:
+        text = (ROOT / "starter" / f"{module}.py").read_text(encoding="utf-8")
+        for node in ast.parse(text).body:
+            shown = re.sub(r"\b(rasters|update_cube)\.", "", ast.get_source_segment(text, node))
+            if isinstance(node, ast.FunctionDef) and node.name not in SHOWN_ELSEWHERE:
+                assert shown in lesson, f"{module}.{node.name}"
+            if isinstance(node, ast.Assign) and "FOLDER" not in shown:
+                assert shown in lesson, shown

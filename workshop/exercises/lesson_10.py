@@ -77,7 +77,7 @@ def write_land_cover(folder: str | Path) -> Path:
 @exercise(
     "10-1",
     expects="a Dataset (time, y, x)",
-    hint="Read the settings of section 1 one by one: seven differ. Then usable(take_stock()), choose_grid, step_of for "
+    hint="Read the settings of section 1 one by one: six differ. Then usable(take_stock()), choose_grid, step_of for "
     "the files of each date, and xr.concat.",
 )
 def _cover(cube: xr.Dataset) -> str:
@@ -87,7 +87,7 @@ def _cover(cube: xr.Dataset) -> str:
         raise NotRightError(f"Expected cover (time, y, x), found { ({name: cube[name].dims for name in cube}) }.")
     cover, years = cube["cover"].transpose("time", "y", "x"), cube.indexes["time"].year.to_list()
     if cover.dtype != np.uint8:
-        raise NotRightError(f"The classes have become {cover.dtype}: codes must stay uint8. The setting is CLASSES.")
+        raise NotRightError(f"The classes have become {cover.dtype}: codes must stay uint8. Name the band in CLASSES.")
     if len(years) > len({*years}):
         raise NotRightError(f"The years are {years}: the files of a year are one step, so group by date.")
     if years != [*NEWEST]:
@@ -106,8 +106,10 @@ def _cover(cube: xr.Dataset) -> str:
         if np.array_equal(found, right):
             continue
         if strange := {*np.unique(found).tolist()} - {*CODES, NODATA}:
-            why = "it was interpolated. RESAMPLING doesn't change by itself when CLASSES does."
-            raise NotRightError(f"In {year} there is class {min(strange)}, which no file has: {why}")
+            raise NotRightError(
+                f"In {year} there is class {min(strange)}, which no file has: it was interpolated. Name the band in "
+                "CLASSES."
+            )
         if found[-1, -1] == 0:  # no map reaches this corner
             raise NotRightError(f"In {year}, there is 0 where there is no map, and 0 is a class: NODATA is 255 here.")
         for other in MAPS:
