@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
-from itertools import chain, product
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -362,7 +362,7 @@ def _check_level(fine: Raster, coarse: Raster, stored: np.ndarray | None, method
         kind = FAIL if max(abs(there.c), abs(there.f)) > max(high, wide) else NOTE
         yield kind, text, "not compared; begin at the same corner, with whole numbers of pixels"
         return
-    classes = method in ("mode", "nearest") or (fine.has_classes and not (method and not fine.legend))
+    classes = fine.legend or method in ("mode", "nearest") or (not method and fine.has_classes)
     checked = wrong = 0
     for place in _sample(coarse, stored if stored is not None and len(stored) else None, count):
         rows, cols = (range(place[dim].start, place[dim].stop) for dim in (y, x))
@@ -382,10 +382,10 @@ def _check_level(fine: Raster, coarse: Raster, stored: np.ndarray | None, method
             else:
                 known = cells.where(~fine.is_blank(cells))
                 slack = 1 if fine.array.dtype.kind in "iu" else 1e-5 * np.abs(known).max(["down", "right"])
-                fits = (pixels >= known.min(["down", "right"]) - slack) & (
-                    pixels <= known.max(["down", "right"]) + slack
+                least, most = known.min(["down", "right"]) - slack, known.max(["down", "right"]) + slack
+                fits = ((pixels >= least) & (pixels <= most)).where(
+                    ~coarse.is_blank(pixels), known.isnull().any(["down", "right"])
                 )
-                fits = fits.where(~coarse.is_blank(pixels), known.isnull().any(["down", "right"]))
             checked, wrong = checked + fits.size, wrong + int((~fits).sum())
     kind = "among" if classes else "between"
     if wrong:
@@ -493,15 +493,15 @@ def _levels(root: zarr.Group) -> dict[str, dict[str, Any]]:
     known, members = root.attrs.get("multiscales"), dict(root.members())
     if isinstance(known, dict) and (layout := known.get("layout")):
         common = {"resampling_method": known.get("resampling_method", "")}
-        return {f"{root.path}/{entry['asset']}".strip("/"): common | entry for entry in layout}
+        return {f"{root.path}/{entry['asset']}".strip("/"): common | entry for entry in layout if "asset" in entry}
     if any(getattr(node, "ndim", 0) > 1 for node in members.values()):
         return {root.path: {}}
     found = {node.path: {} for name, node in sorted(members.items()) if re.fullmatch(r"\d", name)}
     if not found:
         text = (
-            f"expected rows and columns in /{root.path}, found {sorted(members)}; choose a group with `--group`, commit"
+            f"expected rows and columns in /{root.path}, found {sorted(members)}; choose another `--group`, commit what"
         )
-        raise InputError(f"{text} what is not, or over HTTP, consolidate: `zarr.consolidate_metadata(store)`")
+        raise InputError(f"{text} is not, or over HTTP, consolidate: `zarr.consolidate_metadata(store)`")
     return found
 
 
@@ -541,18 +541,25 @@ def _remedy(error: Exception) -> str:
 
 
 def _checks(
-    store: Store, group: str, files: dict[str, str], sample: int | None, date: str | None
+    opened: tuple[Store, icechunk.Repository | None, str],
+    group: str,
+    files: dict[str, str],
+    sample: int | None,
+    date: str | None,
 ) -> Iterator[tuple[str, Problems]]:
     """Yield subjects and their problems, in the order in which they are printed."""
+    store, repo, snapshot = opened
     root = zarr.open_group(store, path=group, mode="r")
     plain = zarr.open_group(store, path=group, mode="r", use_consolidated=False)
     finest, listed = {}, False
     with suppress(*BROKEN):
         listed = any(plain.members())
-    if root.metadata.consolidated_metadata is not None:
-        yield "consolidated metadata", _check_consolidated(root, plain, listed)
     seen = plain if listed else root
     levels = _levels(seen)
+    if repo is not None:
+        yield "repository", _check_history(repo, snapshot)
+    if root.metadata.consolidated_metadata is not None:
+        yield "consolidated metadata", _check_consolidated(root, plain, listed)
     yield f"{group}/ conventions", _check_conventions({"/": seen} | dict(seen.members(max_depth=None)))
     if len(levels) > 1 and not any(levels.values()):
         text = f"{len(levels)} levels, and no convention multiscales that says so"
@@ -620,15 +627,14 @@ def check(
     try:
         re.compile(date or "")
         found = sources.find(files)
-        store, repo, snapshot = _open(where, branch, tag, follow)
-        zarr.open_group(store, path=group, mode="r")
+        opened = _open(where, branch, tag, follow)
+        zarr.open_group(opened[0], path=group, mode="r")
     except re.error as error:
         raise InputError(f"{date}: expected a regular expression, found an error in it: {error}; correct it") from error
     except BROKEN as error:
         text = f"{where}: expected the group {group or '/'}, found none ({line(error)}); check `--group`"
         raise InputError(text) from error
-    history = [("repository", _check_history(repo, snapshot))] if repo else []
-    for subject, problems in chain(history, _checks(store, group, found, sample, date)):
+    for subject, problems in _checks(opened, group, found, sample, date):
         failed = False
         try:
             for kind, text, advice in problems:
