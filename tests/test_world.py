@@ -1,6 +1,7 @@
 """The world's cube: filled in parallel, resumed, and never poisoned; checked against GDAL on the tiles."""
 
 import datetime as dt
+import gzip
 import itertools
 import multiprocessing
 import shutil
@@ -12,15 +13,20 @@ import numpy as np
 import other_world
 import pytest
 import rasterio
+import zarr
 from conftest import history
 from rasterio._env import get_gdal_config
 from rasterio.transform import from_origin
 from rasterio.windows import from_bounds
 from tqdm import tqdm
+from zarr.codecs import BloscCodec, GzipCodec, TransposeCodec
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
 
 from workshop import datacube, repository, servers, tiles, world
 
 CORNER = tiles.Box(-110.25, 39.75, -109.75, 40.25)  # where the four tiles meet: a chunk of each
+CELL = tiles.Box(-112.5, 40.75, -112.25, 41.0)  # one chunk, with the defect
 ROWS, COLS = slice(159_000, 161_000), slice(279_000, 281_000)
 YEARS = (2015, 2020)
 
@@ -180,6 +186,82 @@ def test_the_marks_say_which_chunks_were_ingested(corner):
     centers = marks.isel(y=[159, 160], x=[279, 280])
     np.testing.assert_allclose(centers.y, [40.125, 39.875], rtol=0, atol=1e-9)
     np.testing.assert_allclose(centers.x, [-110.125, -109.875], rtol=0, atol=1e-9)
+
+
+# Chunks that workers encode themselves
+
+
+def replace_array(repo, **layout):
+    """Give the finest level an array of another layout, and commit it."""
+    session = repo.writable_session("main")
+    group = zarr.open_group(session.store, path="0", mode="r+")
+    old = group[repository.ARRAY]
+    layout = {"chunks": old.chunks, "dtype": old.dtype, "fill_value": 255, "attributes": old.attrs.asdict()} | layout
+    group.create_array(repository.ARRAY, shape=old.shape, dimension_names=("year", "y", "x"), overwrite=True, **layout)
+    session.commit("Another layout")
+
+
+def stored(array):
+    """Return the bytes of each chunk that has an object, by its key."""
+    keys = [array.metadata.encode_chunk_key(at) for at in itertools.product(*map(range, array.cdata_shape))]
+    found = {key: sync((array.store_path / key).get(default_buffer_prototype())) for key in keys}
+    return {key: data.to_bytes() for key, data in found.items() if data is not None}
+
+
+@pytest.mark.parametrize("empty_chunks", [False, True], ids=["no-empty-chunks", "empty-chunks"])
+@pytest.mark.parametrize(
+    "codecs",
+    [
+        {},
+        {"compressors": None},
+        {"compressors": [BloscCodec(cname="lz4", typesize=1)]},
+        {"compressors": [GzipCodec(level=1)], "filters": [TransposeCodec(order=(2, 1, 0))]},
+    ],
+    ids=["zstd", "raw", "blosc", "transposed-gzip"],
+)
+def test_chunks_are_those_that_zarr_writes(codecs, empty_chunks):
+    store = icechunk.Repository.create(icechunk.in_memory_storage()).writable_session("main").store
+    layout = {"shape": (2, 3000, 5000), "chunks": (1, 1000, 1000), "dtype": "uint8", "fill_value": 255} | codecs
+    plain, ours = (
+        zarr.create_array(store, name=name, config={"write_empty_chunks": empty_chunks}, **layout)
+        for name in ("plain", "ours")
+    )
+    row = np.random.default_rng(0).integers(0, 49, (1000, 5000), np.uint8)
+    row[:, 2000:3000] = 255  # no pixel in one chunk, some in another
+    row[:500, 3000:] = 255
+    for array in (plain, ours):
+        array[:, 500:1500] = 7  # what was there goes, also where nothing comes
+    plain[1, 1000:2000, 1000:4000] = row[:, 1000:4000]
+    world._write_chunks(ours, (1, 1, 1), row[:, 1000:4000])
+    assert stored(ours) == stored(plain)
+    assert ("c/1/1/2" in stored(ours)) == empty_chunks and "c/1/1/4" in stored(ours)
+    np.testing.assert_array_equal(ours[:], plain[:])
+
+
+def test_an_ingest_takes_the_codecs_of_the_cube(empty):
+    replace_array(empty, compressors=[GzipCodec(level=1)])
+    world.ingest(empty, ["50N_120W"], [2020], box=CELL)
+    array = zarr.open_array(empty.readonly_session("main").store, path="0/lulc", mode="r")
+    chunk = sync((array.store_path / "c/1/156/270").get(default_buffer_prototype())).to_bytes()
+    assert gzip.decompress(chunk) == source(2020, CELL, ["50N_120W"]).tobytes()
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {"shards": (1, 2000, 2000)},
+        {"shards": (1, 1000, 1000), "chunks": (1, 500, 500)},
+        {"chunks": (1, 500, 500)},
+        {"dtype": "uint16"},
+    ],
+    ids=["shards", "shards-of-a-chunk", "chunks", "dtype"],
+)
+def test_a_layout_that_is_none_of_ours_is_refused(empty, layout):
+    replace_array(empty, **layout)
+    before = history(empty)
+    (outcome,) = world.ingest(empty, ["50N_120W"], [2020], box=CELL).outcome
+    assert outcome.startswith("CubeError: 50N_120W (2020): expected a cube of uint8 in chunks of (1, 1000, 1000)")
+    assert history(empty) == before
 
 
 # Again, and on from where it stopped
@@ -419,7 +501,6 @@ def test_an_ingest_leaves_gdals_cache_as_it_was(empty):
 
 # What was ingested stays, and so does what others changed
 
-CELL = tiles.Box(-112.5, 40.75, -112.25, 41.0)  # one chunk, with the defect
 WIDER = tiles.Box(-112.75, 40.5, -112.0, 41.25)  # 3 x 3 chunks with it in the middle
 
 

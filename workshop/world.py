@@ -4,6 +4,7 @@ One box of one tile through the years is the business of ``datacube.py``.
 The library calls are those that lesson 07 writes out.
 """
 
+import asyncio
 from collections.abc import Iterable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from itertools import chain
@@ -21,6 +22,10 @@ from icechunk.xarray import to_icechunk
 from rasterio.windows import Window
 from tqdm import tqdm
 from zarr.codecs import BloscCodec
+from zarr.core.array_spec import ArraySpec
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.chunk_utils import ChunkTransform, encode_or_elide_chunk
+from zarr.core.sync import sync
 
 from workshop import conventions, legend, repository
 from workshop.repository import ARRAY, CubeError
@@ -358,8 +363,8 @@ def write_tile(
     workshop.tiles.TileError
         When the tile is missing, damaged, or not what its name promises.
     CubeError
-        When rows or columns are not borders of chunks inside the tile, a value is not in the legend, or a chunk that
-        was never ingested has pixels.
+        When rows or columns are not borders of chunks inside the tile, the cube's chunks are others, a value is not in
+        the legend, or a chunk that was never ingested has pixels.
     """
     label = f"{name} ({year})"
     (tile_top, _), (tile_left, _) = region = _region(name, None)
@@ -370,6 +375,12 @@ def write_tile(
     check_tile(path, name, year)  # its bounds are those that the name promises, so the name says where it goes
     paths = (*(f"{level}/{ARRAY}" for level in range(len(LEVELS))), MARKS)
     array, *overviews, marks = (zarr.open_array(session.store, path=path, mode="r+") for path in paths)
+    layout = array.dtype, array.chunks, array.shards
+    if layout != (np.uint8, (1, CHUNK, CHUNK), None):
+        raise CubeError(
+            f"{label}: expected a cube of uint8 in chunks of {(1, CHUNK, CHUNK)} without shards, found {layout}; "
+            "create a new one with world.create"
+        )
     dense = array.with_config({"write_empty_chunks": True})
     known = legend.group_index() != 255
     index = repository.years(session.store).index(year)
@@ -391,11 +402,12 @@ def write_tile(
     with rasterio.open(gdal_path(path)) as src:
         if src.shape != (TILE_SIZE, TILE_SIZE):
             raise TileError(f"{label}: expected {TILE_SIZE} x {TILE_SIZE} pixels, found {src.height} x {src.width}")
+        band = np.empty((CHUNK, cols[1] - cols[0]), np.uint8)
         for row in np.flatnonzero(missing.any(axis=1)):
             top = rows[0] + int(row) * CHUNK
             first = top - tile_top
             require_strips(src, label, (first, first + CHUNK))
-            band = src.read(1, window=Window(cols[0] - tile_left, first, cols[1] - cols[0], CHUNK))
+            src.read(1, window=Window(cols[0] - tile_left, first, cols[1] - cols[0], CHUNK), out=band)
             counts, *modes = summarize(band)
             codes = np.flatnonzero(counts)
             if not known[codes].all():
@@ -404,7 +416,7 @@ def write_tile(
             target = array if counts[legend.NODATA] else dense
             edges = np.flatnonzero(np.diff(missing[row], prepend=False, append=False)) * CHUNK
             for left, right in edges.reshape(-1, 2).tolist():  # columns of the band, from one gap to the next
-                target[index, top : top + CHUNK, cols[0] + left : cols[0] + right] = band[:, left:right]
+                _write_chunks(target, (index, top // CHUNK, (cols[0] + left) // CHUNK), band[:, left:right])
                 for f, overview, mode in zip(LEVELS[1:], coarse, modes, strict=True):
                     part = slice(left // f, right // f)
                     overview[(top - rows[0]) // f :, part][: CHUNK // f] = mode[:, part]
@@ -412,6 +424,28 @@ def write_tile(
         overview[_cells(index, rows, cols, f)] = pixels
     marks[here] = True
     return session
+
+
+def _write_chunks(array: zarr.Array, first: tuple[int, int, int], pixels: np.ndarray) -> None:
+    """Write a row of whole chunks, as ``array[...] = pixels`` would, from the chunk ``first`` on.
+
+    Zarr has one event loop per process. It copies each chunk there, so all threads wait for one. Here, each thread
+    encodes its own chunks, by the array's codecs and its rule for empty ones, and the loop only passes bytes on.
+    """
+    year, row, col = first
+    prototype, metadata = default_buffer_prototype(), array.metadata
+    spec = ArraySpec(array.chunks, metadata.data_type, metadata.fill_value, array.async_array.config, prototype)
+    encode = ChunkTransform(codecs=tuple(array.async_array.codec_pipeline)).encode_chunk
+    chunks = []
+    for k, left in enumerate(range(0, pixels.shape[1], CHUNK)):
+        chunk = prototype.nd_buffer.from_numpy_array(pixels[None, :, left : left + CHUNK])
+        place = array.store_path / metadata.encode_chunk_key((year, row, col + k))
+        chunks.append((place, encode_or_elide_chunk(chunk, spec, encode)))
+
+    async def store() -> None:
+        await asyncio.gather(*(place.delete() if data is None else place.set(data) for place, data in chunks))
+
+    sync(store())
 
 
 def coarsen(cube: xr.DataArray, factor: int) -> xr.DataArray:
