@@ -46,8 +46,9 @@ lint: setup
 doctor: setup
 	@$(RUN) -m workshop.doctor
 
+# QUICK=1: in under three minutes, into build/; WORKERS="1 2 4 8", KIND=processes: of an ingest, on a larger machine
 bench: setup
-	$(RUN) -m benchmarks
+	$(RUN) -m benchmarks $(if $(QUICK),--quick) $(if $(WORKERS),--workers $(WORKERS)) $(if $(KIND),--kind $(KIND))
 
 # fresh each time, since Sphinx does not know that a lesson's page holds the answers too
 site: setup viewer-where-npm-is

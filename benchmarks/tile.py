@@ -1,4 +1,8 @@
-"""A whole tile to Zarr and to Icechunk, in the ways that people do it."""
+"""A whole tile to Zarr and to Icechunk, in the ways that people do it.
+
+``rows`` are the first and last (exclusive) row of the tile that a case works on: all of them, or fewer where it is
+to be quick; multiples of 1000.
+"""
 
 import shutil
 import subprocess
@@ -13,86 +17,96 @@ from rasterio.windows import Window
 from benchmarks.measure import Clock
 
 NAME, YEAR, SIZE, BAND = "50N_110W", 2020, 40_000, 1000
+WEST, NORTH, STEP = -110, 50, 0.00025  # degrees
+Rows = tuple[int, int]
 
 
 def tile(folder: Path) -> Path:
     return folder / str(YEAR) / f"{NAME}.tif"
 
 
-def write_dense_tile(clock: Clock, folder: Path) -> dict[str, Any]:
+def box(rows: Rows, tiles: int = 1) -> tuple[float, float, float, float]:
+    """Return west, south, east, north of these rows of the tile, and of its neighbors to the east."""
+    return WEST, NORTH - rows[1] * STEP, WEST + 10 * tiles, NORTH - rows[0] * STEP
+
+
+def write_dense_tile(clock: Clock, folder: Path, rows: Rows) -> dict[str, Any]:
     """Write a tile of GLAD's layout in which every pixel belongs to some texture, about as large as the busiest ones.
 
-    Classes 0 to 48: waves over hundreds of pixels, and on top of them noise in runs of two pixels.
+    Classes 0 to 48: waves over hundreds of pixels, and on top of them noise in runs of two pixels. Above and below the
+    rows that are asked for, the tile is sparse.
     """
     rng = np.random.default_rng(2020)
     path = tile(folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     profile = {"driver": "GTiff", "dtype": "uint8", "count": 1, "width": SIZE, "height": SIZE, "crs": "EPSG:4326"}
-    layout = {"transform": from_origin(-110, 50, 0.00025, 0.00025), "compress": "lzw", "blockysize": 1}
+    layout = {"transform": from_origin(WEST, NORTH, STEP, STEP), "compress": "lzw", "blockysize": 1}
+    if rows != (0, SIZE):
+        layout |= {"nodata": 255, "sparse_ok": True}  # GLAD's declare none, and sparse ones must
     y, x = np.arange(SIZE)[:, None], np.arange(SIZE)[None]
     noise = rng.geometric(0.53, size=(BAND, SIZE // 2)).astype(np.uint8).repeat(2, axis=1)
     with clock, rasterio.open(path, "w", **profile, **layout, NUM_THREADS="ALL_CPUS") as dst:
-        for top in range(0, SIZE, BAND):
-            rows = y[top : top + BAND]
-            waves = 11 * np.sin(x / 900 + np.sin(rows / 700), dtype=np.float32) + 10 * np.cos(rows / 500)
+        for top in range(*rows, BAND):
+            down = y[top : top + BAND]
+            waves = 11 * np.sin(x / 900 + np.sin(down / 700), dtype=np.float32) + 10 * np.cos(down / 500)
             shift = rng.integers(SIZE)  # the same noise, moved: no two bands are alike, and none has to be drawn anew
             classes = (12 + waves).astype(np.int8) + np.roll(noise, shift, axis=1)
             dst.write(classes.clip(0, 48).astype(np.uint8), 1, window=Window(0, top, SIZE, BAND))
     return {"bytes": path.stat().st_size}
 
 
-def bands(path: Path):
-    """Yield the tile in bands of whole rows."""
+def bands(path: Path, rows: Rows):
+    """Yield the rows of the tile in bands."""
     with rasterio.Env(GDAL_CACHEMAX=16), rasterio.open(path) as src:
-        for top in range(0, SIZE, BAND):
+        for top in range(*rows, BAND):
             yield top, src.read(1, window=Window(0, top, SIZE, BAND))
 
 
-def decode(clock: Clock, folder: Path) -> None:
+def decode(clock: Clock, folder: Path, rows: Rows) -> None:
     """Only decode the strips, on one core."""
     with clock:
-        for _ in bands(tile(folder)):
+        for _ in bands(tile(folder), rows):
             pass
 
 
-def encode(clock: Clock, folder: Path) -> dict[str, Any]:
+def encode(clock: Clock, folder: Path, rows: Rows) -> dict[str, Any]:
     """Only encode the chunks, on one core, with the codec that Zarr takes by itself."""
     from numcodecs import Zstd
 
     codec, size = Zstd(level=0), 0
-    for _, band in bands(tile(folder)):
+    for _, band in bands(tile(folder), rows):
         chunks = [np.ascontiguousarray(band[:, left : left + BAND]) for left in range(0, SIZE, BAND)]
         with clock:
             size += sum(len(codec.encode(chunk)) for chunk in chunks)
     return {"bytes": size}
 
 
-def zarr_alone(clock: Clock, folder: Path) -> None:
+def zarr_alone(clock: Clock, folder: Path, rows: Rows) -> None:
     """Write the chunks with Zarr into memory: what its machinery adds to the codec."""
     import zarr
 
     array = zarr.create_array({}, shape=(BAND, SIZE), chunks=(BAND, BAND), dtype="uint8", fill_value=255)
     array = array.with_config({"write_empty_chunks": True})
-    for _, band in bands(tile(folder)):
+    for _, band in bands(tile(folder), rows):
         with clock:
             array[:] = band
 
 
-def overviews(clock: Clock, folder: Path) -> None:
+def overviews(clock: Clock, folder: Path, rows: Rows) -> None:
     """Only count the classes and find the overviews' pixels."""
     from workshop import world
 
-    for top, band in bands(tile(folder)):
-        if top == 0:
+    for top, band in bands(tile(folder), rows):
+        if top == rows[0]:
             world.summarize(band)  # compiles, where that was never done
         with clock:
             world.summarize(band)
 
 
-def _check(array: Any, folder: Path) -> dict[str, Any]:
-    """Compare an array (y, x) with the tile, all of it."""
-    for top, band in bands(tile(folder)):
-        np.testing.assert_array_equal(np.asarray(array[top : top + BAND]), band)
+def _check(array: Any, folder: Path, rows: Rows) -> dict[str, Any]:
+    """Compare an array (y, x) with these rows of the tile, all of them."""
+    for top, band in bands(tile(folder), rows):
+        np.testing.assert_array_equal(np.asarray(array[top - rows[0] : top - rows[0] + BAND]), band)
     return {}
 
 
@@ -102,12 +116,13 @@ def _icechunk(target: Path):
     return icechunk.Repository.create(icechunk.local_filesystem_storage(str(target)))
 
 
-def _layer(folder: Path, chunks: dict[str, int] | None):
+def _layer(folder: Path, rows: Rows, chunks: dict[str, int] | None):
     """Open the tile as lessons 02 and 03 do: class codes as they are, the band dropped."""
     import rioxarray
 
     path = tile(folder)
     layer = rioxarray.open_rasterio(path, chunks=chunks, lock=False if chunks else None).squeeze("band", drop=True)
+    layer = layer[slice(*rows)]
     layer.attrs = {}
     return layer.rename("lulc").to_dataset()
 
@@ -115,20 +130,22 @@ def _layer(folder: Path, chunks: dict[str, int] | None):
 ENCODING = {"lulc": {"chunks": (BAND, BAND), "fill_value": 255}}
 
 
-def ours(clock: Clock, folder: Path, target: Path) -> dict[str, Any]:
+def ours(clock: Clock, folder: Path, target: Path, rows: Rows) -> dict[str, Any]:
     """Let ``workshop.world.ingest`` write the tile into the cube of the world, overviews and all."""
     import icechunk
 
-    from workshop import repository, world
+    from workshop import repository, tiles, world
 
     repo = world.create(icechunk.local_filesystem_storage(str(target)), (YEAR,))
     with clock:
-        report = world.ingest(repo, [NAME], [YEAR], root=str(folder))
+        report = world.ingest(repo, [NAME], [YEAR], box=tiles.Box(*box(rows)), root=str(folder))
     assert report.outcome.tolist() == ["written"], report
-    return _check(repository.read(repo)[0, 120_000:160_000, 280_000:320_000], folder)
+    return _check(repository.read(repo)[0, 120_000 + rows[0] : 120_000 + rows[1], 280_000:320_000], folder, rows)
 
 
-def _save(clock: Clock, folder: Path, target: Path, to: str, data: Any, encoding: dict[str, Any]) -> dict[str, Any]:
+def _save(
+    clock: Clock, folder: Path, target: Path, rows: Rows, to: str, data: Any, encoding: dict[str, Any]
+) -> dict[str, Any]:
     import xarray as xr
     from icechunk.xarray import to_icechunk
 
@@ -144,60 +161,61 @@ def _save(clock: Clock, folder: Path, target: Path, to: str, data: Any, encoding
             session.commit("tile")
         store = repo.readonly_session("main").store
     back = xr.open_zarr(store, consolidated=False, chunks=None, mask_and_scale=False, decode_coords="all")
-    return _check(back["lulc"], folder)
+    return _check(back["lulc"], folder, rows)
 
 
-def dask_bands(clock: Clock, folder: Path, target: Path, to: str) -> dict[str, Any]:
+def dask_bands(clock: Clock, folder: Path, target: Path, rows: Rows, to: str) -> dict[str, Any]:
     """Write with Dask, in bands of whole rows, as lesson 03 and the appendix teach."""
-    return _save(clock, folder, target, to, lambda: _layer(folder, {"y": BAND, "x": SIZE}), ENCODING)
+    return _save(clock, folder, target, rows, to, lambda: _layer(folder, rows, {"y": BAND, "x": SIZE}), ENCODING)
 
 
-def dask_squares(clock: Clock, folder: Path, target: Path, to: str) -> dict[str, Any]:
+def dask_squares(clock: Clock, folder: Path, target: Path, rows: Rows, to: str) -> dict[str, Any]:
     """Write with Dask, in squares of 5000 x 5000 pixels."""
-    return _save(clock, folder, target, to, lambda: _layer(folder, {"y": 5000, "x": 5000}), ENCODING)
+    return _save(clock, folder, target, rows, to, lambda: _layer(folder, rows, {"y": 5000, "x": 5000}), ENCODING)
 
 
-def load_whole(clock: Clock, folder: Path, target: Path, to: str, masked: bool = False) -> dict[str, Any]:
+def load_whole(clock: Clock, folder: Path, target: Path, rows: Rows, to: str, masked: bool = False) -> dict[str, Any]:
     """Write as the shortest code does: loaded whole, default chunks; masked, class codes become float32."""
     import rioxarray
     import xarray as xr
 
     def data() -> xr.Dataset:
         return (
-            rioxarray.open_rasterio(tile(folder), masked=masked)
+            rioxarray.open_rasterio(tile(folder), masked=masked)[:, slice(*rows)]
             .squeeze("band", drop=True)
             .to_dataset(name="lulc")
             .load()
         )
 
-    return _save(clock, folder, target, to, data, {})
+    return _save(clock, folder, target, rows, to, data, {})
 
 
-def documented(clock: Clock, folder: Path, target: Path) -> dict[str, Any]:
+def documented(clock: Clock, folder: Path, target: Path, rows: Rows) -> dict[str, Any]:
     """Write as Icechunk's page on GLAD does: the array laid out first, the tile opened whole, written to its region."""
     import xarray as xr
 
     repo = _icechunk(target)
     session = repo.writable_session("main")
-    template = _layer(folder, {"y": BAND, "x": SIZE}).drop_vars("spatial_ref")
+    template = _layer(folder, rows, {"y": BAND, "x": SIZE}).drop_vars("spatial_ref")
     template.to_zarr(session.store, compute=False, encoding=ENCODING, consolidated=False)
     session.commit("lay out")
     session = repo.writable_session("main")
     with clock:
-        whole = {"y": slice(0, SIZE), "x": slice(0, SIZE)}
-        _layer(folder, None).drop_vars("spatial_ref").to_zarr(session.store, region=whole, consolidated=False)
+        whole = {"y": slice(0, rows[1] - rows[0]), "x": slice(0, SIZE)}
+        _layer(folder, rows, None).drop_vars("spatial_ref").to_zarr(session.store, region=whole, consolidated=False)
         session.commit("tile")
     back = xr.open_zarr(repo.readonly_session("main").store, consolidated=False, chunks=None, mask_and_scale=False)
-    return _check(back["lulc"], folder)
+    return _check(back["lulc"], folder, rows)
 
 
-def gdal(clock: Clock, folder: Path, target: Path) -> dict[str, Any]:
+def gdal(clock: Clock, folder: Path, target: Path, rows: Rows) -> dict[str, Any]:
     """Write with GDAL's own Zarr driver (Zarr v2), where ``gdal_translate`` is installed."""
     program = shutil.which("gdal_translate")
     options = ["-co", "COMPRESS=ZSTD", "-co", f"BLOCKSIZE={BAND},{BAND}"]
+    options += ["-srcwin", "0", str(rows[0]), str(SIZE), str(rows[1] - rows[0])]
     with clock:
         subprocess.run([program, "-q", "-of", "ZARR", *options, tile(folder), target], check=True)
     with rasterio.open(f'ZARR:"{target}"') as back:
-        for top, band in bands(tile(folder)):
-            np.testing.assert_array_equal(back.read(1, window=Window(0, top, SIZE, BAND)), band)
+        for top, band in bands(tile(folder), rows):
+            np.testing.assert_array_equal(back.read(1, window=Window(0, top - rows[0], SIZE, BAND)), band)
     return {}

@@ -1,8 +1,10 @@
 """The cube of the world: what a commit costs as it fills, opening it, and how an ingest grows with its workers."""
 
+import multiprocessing
 import os
 import shutil
 import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,10 @@ import rasterio
 from rasterio.transform import from_origin
 
 from benchmarks.measure import Clock
-from benchmarks.tile import NAME, YEAR, tile
+from benchmarks.tile import NORTH, STEP, YEAR, Rows, box, tile
 
-ROWS, COLUMNS = 14, 36  # of tiles
-NEIGHBOUR = "50N_100W"
+COLUMNS = 36  # of tiles
+NAMES = [f"50N_{west:03d}W" for west in range(110, 0, -10)]  # the dense tile, and its copies to the east
 
 
 def _storage(path: Path):
@@ -102,38 +104,51 @@ def open_and_draw(clock: Clock, folder: Path) -> dict[str, Any]:
     return {"draw": drawn - opened}
 
 
-def second_tile(clock: Clock, folder: Path) -> None:
-    """Copy the dense tile and move it one tile to the east."""
-    there = tile(folder).with_name(f"{NEIGHBOUR}.tif")
-    with clock:
-        shutil.copyfile(tile(folder), there)
-        with rasterio.open(there, "r+") as dst:
-            dst.transform = from_origin(-100, 50, 0.00025, 0.00025)
-
-
-def workers(clock: Clock, folder: Path, target: Path, count: int) -> dict[str, Any]:
-    """Ingest the two dense tiles on a Dask cluster of this many workers, each bound to a core of its own."""
-    from distributed import Client, LocalCluster
-
-    from workshop import world
-
-    repo = world.create(_storage(Path(target)), (YEAR,))
-    with (
-        LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=None, memory_limit=None) as cluster,
-        Client(cluster) as client,
-    ):
-        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-        for core, worker in zip(cores, client.scheduler_info()["workers"], strict=False):
-            client.run(os.sched_setaffinity, 0, {core}, workers=[worker])
-        client.run(_warm_up)
+def copy_tiles(clock: Clock, folder: Path, count: int) -> None:
+    """Copy the dense tile to its neighbors in the east, until there are this many."""
+    for name in NAMES[1:count]:
+        there = tile(folder).with_name(f"{name}.tif")
         with clock:
-            report = world.ingest(repo, [NAME, NEIGHBOUR], [YEAR], root=str(folder), executor=client.get_executor())
-    assert report.outcome.tolist() == ["written"] * 2, report
+            shutil.copyfile(tile(folder), there)
+            with rasterio.open(there, "r+") as dst:
+                dst.transform = from_origin(-int(name[4:7]), NORTH, STEP, STEP)
+
+
+def workers(
+    clock: Clock, folder: Path, target: Path, rows: Rows, kind: str, count: int, tile_count: int
+) -> dict[str, Any]:
+    """Ingest the dense tiles with this many threads, or processes, on as many cores."""
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    if allowed:
+        os.sched_setaffinity(0, sorted(allowed)[:count])  # threads and processes that start from now on inherit it
+    try:
+        from workshop import tiles, world
+
+        repo, where = world.create(_storage(Path(target)), (YEAR,)), tiles.Box(*box(rows, tile_count))
+        with _pool(kind, count) as pool:
+            list(pool.map(abs, range(count)))  # all of them are there
+            with clock:
+                report = world.ingest(repo, NAMES[:tile_count], [YEAR], box=where, root=str(folder), executor=pool)
+    finally:
+        if allowed:
+            os.sched_setaffinity(0, allowed)
+    assert report.outcome.tolist() == ["written"] * tile_count, report
     return {"tiles": len(report)}
 
 
-def _warm_up() -> None:
-    """Import and compile, where that was never done."""
+def _pool(kind: str, count: int) -> ThreadPoolExecutor | ProcessPoolExecutor:
+    if kind == "threads":
+        _warm_up()
+        return ThreadPoolExecutor(count)
+    # not forked: Icechunk has threads, which a fork would lose
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(count, context, initializer=_warm_up, initargs=(context.Barrier(count),))
+
+
+def _warm_up(others: Any = None) -> None:
+    """Import and compile, where that was never done; in a process, wait until the others have, too."""
     from workshop import world
 
     world.summarize(np.zeros((1000, 1000), np.uint8))
+    if others:
+        others.wait(300)

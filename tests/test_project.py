@@ -1,17 +1,14 @@
 """The project's own files agree with each other."""
 
-import ast
 import json
 import os
 import re
 import tomllib
 from datetime import datetime
-from importlib import import_module
 from importlib.util import find_spec
 from itertools import pairwise
 
 import nbformat
-import pytest
 from conftest import NOTEBOOKS, ROOT, SOLUTIONS
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -118,17 +115,3 @@ def test_binder_finds_the_environment_and_prepares_the_sample_world():
     assert os.access(ROOT / "postBuild", os.X_OK)
     module = re.search(r"python -m ([\w.]+)", (ROOT / "postBuild").read_text())[1]
     assert find_spec(module) is not None
-
-
-@pytest.mark.parametrize("path", sorted(ROOT.glob("benchmarks/*.py")), ids=lambda path: path.stem)
-def test_benchmarks_call_what_there_is(path):
-    """They run too long for the suite; a helper that was renamed is noticed all the same."""
-    tree = ast.parse(path.read_text())
-    modules = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module == "workshop":
-            modules |= {alias.asname or alias.name: import_module(f"workshop.{alias.name}") for alias in node.names}
-    used = [n for n in ast.walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name)]
-    for node in used:
-        if node.value.id in modules:
-            assert hasattr(modules[node.value.id], node.attr), f"line {node.lineno}: {node.value.id}.{node.attr}"

@@ -1,0 +1,35 @@
+"""The benchmarks run, on hardly any data: a helper that was renamed is noticed. What they measure is not looked at."""
+
+import re
+
+import benchmarks.__main__ as bench
+from benchmarks.measure import call
+
+TINY = bench.Scale(rounds=1, rows=(9000, 10_000), world_rows=1)
+
+
+def test_all_cases_run(monkeypatch):
+    """In this process, since importing everything for each case takes minutes; and each case once."""
+    ran = []
+
+    def run(case, folder, **parameters):
+        ran.append(case)
+        return call(case, folder, parameters) | {"process": 0.0}
+
+    ways = {case: (name, case, parameters) for name, case, parameters in reversed(bench.WAYS)}
+    monkeypatch.setattr(bench, "WAYS", tuple(reversed(ways.values())))
+    monkeypatch.setattr(bench, "run", run)
+    text = bench.report(TINY, [1], ["threads", "processes"])
+    assert re.findall("^## (.+)", text, flags=re.MULTILINE) == [
+        "A part of a tile",
+        "Class counts inside zones",
+        "The cube of the world",
+    ]
+    missing = {case for case in ways if f"tile:{case}" not in ran}
+    assert missing <= {"gdal"}  # where gdal_translate is not installed
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    for name, case, _ in bench.WAYS:
+        assert case in missing or any(name in row for row in rows)
+    assert any(row.startswith("| 1 threads |") for row in rows)
+    assert any(row.startswith("| 1 processes |") for row in rows)
+    assert "**A quick run**" in text
