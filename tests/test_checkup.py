@@ -576,6 +576,7 @@ def test_any_file_of_a_date_will_do(tmp_path):
     write_tif(tmp_path / "2005" / "newer.tif", {"": new[:, 50:]}, transform @ Affine.translation(50, 0), crs)
     write_tif(tmp_path / "2005" / "far.tif", {"": new}, transform @ Affine.translation(500, 0), crs)
     warped(tmp_path / "2010" / "tile.tif", "EPSG:32612")
+    write_tif(tmp_path / "2000" / "half.tif", {"": old}, transform @ Affine.translation(-0.5, -0.5), crs)
     finer = transform @ Affine.translation(0.3, 0.3) @ Affine.scale(0.5)
     write_tif(tmp_path / "2000" / "tile.tif", {"": old.repeat(2, 0).repeat(2, 1)}, finer, crs)
     truncate(write_tif(tmp_path / "2015" / "tile.tif", {"": new}, transform, crs))
@@ -583,7 +584,13 @@ def test_any_file_of_a_date_will_do(tmp_path):
         findings = by_files(tmp_path, ds, sample=sample)
         assert not failures(findings), findings
         notes = " ".join(finding.found for finding in findings if finding.kind == "note")
-        for part in ("in another CRS", "of another resolution", "outside the cube", "2015/tile.tif cannot be read"):
+        for part in (
+            "in another CRS",
+            "off by 0.5 of a pixel",
+            "of another resolution",
+            "outside the cube",
+            "2015/tile.tif cannot be read",
+        ):
             assert part in notes, notes
 
 

@@ -345,11 +345,9 @@ def _check_level(fine: Raster, coarse: Raster, stored: np.ndarray | None, method
     """Compare pixels of an overview with those of the finest level that they stand for."""
     again = "make the level again from the finest one, in the same commit as its pixels; of classes, take the mode"
     y, x, steps = coarse.y, coarse.x, coarse.steps
-    if (fine.array.dtype, fine.packing) != (coarse.array.dtype, coarse.packing):
-        yield FAIL, f"{coarse.array.dtype} {coarse.packing}, the finest level {fine.array.dtype} {fine.packing}", again
-        return
-    if steps and not np.array_equal(fine.dataset[steps], coarse.dataset[steps]):
-        yield FAIL, f"{steps} is not that of the finest level", again
+    unlike = (fine.array.dtype, fine.packing) != (coarse.array.dtype, coarse.packing)
+    if unlike or (steps and not np.array_equal(fine.dataset[steps], coarse.dataset[steps])):
+        yield FAIL, f"its type, packing or {steps or 'steps'} are not those of the finest level", again
         return
     if not fine.transform or not coarse.transform:
         yield NOTE, "not compared, since coordinates are not even", "correct the coordinates first"
@@ -358,9 +356,8 @@ def _check_level(fine: Raster, coarse: Raster, stored: np.ndarray | None, method
     high, wide = round(there.e), round(there.a)  # of a pixel, in pixels of the finest level
     off = max(abs(there.c), abs(there.f), *np.abs(np.subtract((there.e, there.a), (high, wide)) * coarse.shape))
     if min(high, wide) < 1 or off > TOLERANCE * max(high, wide):
-        text = f"a pixel stands for {there.e:.6g} x {there.a:.6g}, the first begins at {there.f:.3g}, {there.c:.3g}"
         kind = FAIL if max(abs(there.c), abs(there.f)) > max(high, wide) else NOTE
-        yield kind, text, "not compared; begin at the same corner, with whole numbers of pixels"
+        yield kind, "its pixels stand for no whole pixels of the finest level, so they were not compared", again
         return
     classes = fine.legend or method in ("mode", "nearest") or (not method and fine.has_classes)
     checked = wrong = 0

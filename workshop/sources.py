@@ -444,7 +444,7 @@ def _resemble(raster: Raster, at: tuple[int, int], file: Source, spans: tuple) -
 
 def _check_pixels(raster: Raster, layers: dict[tuple[int, int], dict[str, int]], count: int | None) -> Problems:
     """Compare an array with the files of each step and band: exactly where they are on one grid, else roughly."""
-    compared, used, outside, unlike, example, advice = 0, set(), set(), [], "", ""
+    compared, used, outside, half, unlike, example, advice = 0, set(), set(), [], [], "", ""
     alike: dict[str, list[float]] = {}
     for at, job in layers.items():
         names = [raster.step(at[0])] * bool(raster.steps) + [f"{raster.bands} number {at[1]}"] * bool(raster.bands)
@@ -461,8 +461,8 @@ def _check_pixels(raster: Raster, layers: dict[tuple[int, int], dict[str, int]],
                     covered, likeness, moved = _resemble(raster, at, file, spans)
                     text = f"{where}: {file.path} is {file.misfit}"
                     if moved:
-                        yield FAIL, f"{text}, and has the same pixels", "assign the centers of pixels as coordinates"
-                    elif covered < 0.5 or likeness < ALIKE:
+                        half.append(text)
+                    if covered < 0.5 or likeness < ALIKE:
                         text = f"{text}; the cube has {covered:.0%} of it, with a likeness of {likeness:.2f} of 1"
                         yield FAIL, text, "check its place, date and scale, and that it is not upside down"
                     else:
@@ -482,6 +482,8 @@ def _check_pixels(raster: Raster, layers: dict[tuple[int, int], dict[str, int]],
             compared += total
             if differ:
                 unlike.append(f"{where}: {differ:,} of {total:,} pixels differ")
+    if half and not used:  # else they may have been put on the grid of the others
+        yield FAIL, f"{half[0]}, and has the same pixels{more(half)}", "assign the centers of pixels as coordinates"
     if unlike:  # all in one finding, since they are likely to have one cause
         yield FAIL, f"{unlike[0]}, such as {example}{more(unlike)}", advice
     for misfit, found in alike.items():
