@@ -195,7 +195,7 @@ def test_lzw_without_end_of_information_is_read_right(tmp_path, unended):
 def test_workers_of_a_cluster_decode_it_too(tmp_path, unended):
     lulc = through_references(tmp_path)
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster) as client,
     ):
         found = zonal.count_classes(lulc, gpd.GeoSeries([shapely.box(-121, 39, -109, 51)], crs="EPSG:4326"))

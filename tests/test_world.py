@@ -698,7 +698,7 @@ def test_on_a_cluster(empty):
     from dask.distributed import Client, LocalCluster
 
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster) as client,
     ):
         report = world.ingest(empty, world.UTAH_TILES, YEARS, box=CORNER, executor=client.get_executor())
