@@ -3,6 +3,7 @@
 import itertools
 import os
 import shutil
+import socket
 import tempfile
 from pathlib import Path
 
@@ -51,16 +52,22 @@ def _give_kernels_ports_of_their_own():
     """Number the kernels' ports, each worker in a block of its own, below those that the system hands out.
 
     Jupyter asks the system for free ports and binds them a moment later; of two kernels or servers that start at
-    once, one may find its port taken by then, and dies.
+    once, one may find its port taken by then, and dies. Ports that another suite on this machine has are left out.
     """
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     plain, first = KernelManager.__init__, itertools.count(12_000 + worker % 5 * 4_000, 5)
 
     def with_ports(self, *args, **kwargs):
         kinds = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
-        plain(self, *args, **dict(zip(kinds, itertools.count(next(first)), strict=False)), **kwargs)
+        block = next(ports for begin in first if all(map(_is_free, ports := range(begin, begin + len(kinds)))))
+        plain(self, *args, **dict(zip(kinds, block, strict=True)), **kwargs)
 
     KernelManager.__init__ = with_ports
+
+
+def _is_free(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def pytest_unconfigure(config):

@@ -19,7 +19,7 @@ from rasterio._env import get_gdal_config
 from rasterio.transform import from_origin
 from rasterio.windows import from_bounds
 from tqdm import tqdm
-from zarr.codecs import BloscCodec, GzipCodec, TransposeCodec
+from zarr.codecs import BloscCodec, GzipCodec, TransposeCodec, ZstdCodec
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
@@ -215,9 +215,9 @@ def stored(array):
         {},
         {"compressors": None},
         {"compressors": [BloscCodec(cname="lz4", typesize=1)]},
-        {"compressors": [GzipCodec(level=1)], "filters": [TransposeCodec(order=(2, 1, 0))]},
+        {"compressors": [ZstdCodec(level=3, checksum=True)], "filters": [TransposeCodec(order=(2, 1, 0))]},
     ],
-    ids=["zstd", "raw", "blosc", "transposed-gzip"],
+    ids=["zstd", "raw", "blosc", "transposed"],
 )
 def test_chunks_are_those_that_zarr_writes(codecs, empty_chunks):
     store = icechunk.Repository.create(icechunk.in_memory_storage()).writable_session("main").store
