@@ -71,7 +71,8 @@ def write_as(root, driver="GTiff", **profile):
 
 
 def with_gdal(path, window=None):
-    with rasterio.open(path) as src:
+    # one thread: a web map's tile server asks for all of them, and then GDAL does not heed FillOrder
+    with rasterio.open(path, NUM_THREADS=1) as src:
         return src.read(1, window=window)
 
 
