@@ -68,6 +68,8 @@ def look_at(path: Path) -> dict:
     try:
         line["scene"], line["version"] = processing(name)
         line["date"] = datetime.strptime(date[1], FORMAT) if date else None
+        if date and line["date"].strftime(FORMAT) != date[1]:  # strptime also takes 2019033 for March 3
+            raise ValueError(f"FORMAT {FORMAT} doesn't fit {date[1]}")
         with rasterio.open(path) as src:
             _ = [src.checksum(k) for k in src.indexes]  # reads every pixel
             (west, east), (south, north) = sorted(src.bounds[::2]), sorted(src.bounds[1::2])  # south up is fine
@@ -88,7 +90,9 @@ def look_at(path: Path) -> dict:
                 "declares no nodata: set NODATA": nodata is None and "int" in dtype,
             }
             return line | {"problem": "; ".join(text for text, found in problems.items() if found)}
-    except (ValueError, rasterio.RasterioIOError) as error:
+    except (ValueError, IndexError) as error:
+        return line | {"problem": f"check DATE, FORMAT and VERSION against its path: {error}"}
+    except rasterio.RasterioIOError as error:
         return line | {"problem": f"cannot be read: {error}"}
 
 
@@ -97,7 +101,8 @@ def take_stock() -> pd.DataFrame:
     paths = sorted(path for path in FOLDER.rglob("*") if path.suffix.lower() in (".tif", ".tiff"))
     stock = pd.DataFrame([look_at(path) for path in paths])
     if stock.empty or stock["problem"].all():
-        raise SystemExit(f"{FOLDER}: expected GeoTIFFs that can be used, found none\n{stock.to_string()}")
+        found = "; ".join(stock["problem"].unique()) if len(stock) else "none at all"
+        raise ValueError(f"{FOLDER}: expected GeoTIFFs that can be used, found {len(stock)} that can't: {found}")
     return stock
 
 
@@ -115,8 +120,12 @@ def usable(stock: pd.DataFrame) -> pd.DataFrame:
     for date, day in files.groupby("date"):
         for one, other in combinations(day.itertuples(), 2):
             if {*one.bands} & {*other.bands} and overlap(one, other) > 0.9:
-                found = f"found {one.file} and {other.file}: tell them apart by FORMAT, VERSION or BAND"
-                raise ValueError(f"{date}: expected one file for a place and band, {found}, or take one away")
+                found = (
+                    f"found {one.file} and {other.file}. Different hours? Set DATE and FORMAT. Different bands? BAND."
+                )
+                raise ValueError(
+                    f"{date}: expected one file for a place and band, {found} A newer processing? VERSION."
+                )
     return files
 
 
@@ -132,7 +141,7 @@ def choose_grid(files: pd.DataFrame) -> xr.Dataset:
     x = west + width * (np.arange(np.ceil((east - west) / width - 0.01)) + 0.5)
     y = north - height * (np.arange(np.ceil((north - south) / height - 0.01)) + 0.5)
     grid = xr.Dataset(coords={"y": y, "x": x}).rio.write_crs(crs)
-    return grid.rio.write_transform(Affine(width, 0, west, 0, -height, north))
+    return grid.rio.write_transform(Affine(width, 0, west, 0, -height, north)).rio.write_coordinate_system()
 
 
 def place(file: pd.Series, grid: xr.Dataset) -> xr.Dataset:

@@ -547,6 +547,23 @@ def test_the_date_is_where_one_says(tmp_path):
     assert found and all("fits more than one step" in text for text in found)
     for pattern in (r"^(\d{4})_\w_(\d\d)", r"(?P<year>\d{4})_(?P<x>\w)_(?P<month>\d\d)"):
         assert not failures(checkup.check(store, [tmp_path], date=pattern, sample=4))
+    for path in tmp_path.glob("2024_v_*.tif"):
+        day = np.datetime64(f"2024-{path.stem[-2:]}-01") - np.datetime64("2023-12-31")
+        path.rename(tmp_path / f"A2024{day.astype(int):03}.tif")
+    assert not failures(checkup.check(store, [tmp_path], date=r"A(\d{7})", form="%Y%j", sample=4))
+    assert failures(checkup.check(store, [tmp_path], date=r"A(\d{7})", form="%Y-%j", sample=4))
+
+
+def test_a_file_whose_place_another_file_has_taken_is_named(tmp_path):
+    folder, ds = yearly(tmp_path), classes()
+    old = ds["lulc"].values[0]
+    write_tif(folder / "2005" / "other.tif", {"": old}, *grid(ds))
+    for cube, passed_over in ((ds, "other"), (ds.copy(data={"lulc": np.stack([old, old, ds["lulc"][2]])}), "tile")):
+        findings = by_files(folder, cube, sample=None)
+        assert not failures(findings), findings
+        notes = [finding.found for finding in findings if "are not in the cube" in finding.found]
+        assert len(notes) == 1 and f"2005/{passed_over}.tif" in notes[0]
+        assert findings[-1].found.endswith("those of 3 files")
 
 
 def test_dates_and_differences_of_one_kind_are_one_finding(tmp_path):

@@ -444,7 +444,7 @@ def test_a_folder_and_what_the_scripts_refuse(starter, monkeypatch, capsys):
     )
     with pytest.raises(SystemExit, match=r"no cube yet: build_cube\.py builds it"):
         starter.update_cube.main()
-    with pytest.raises(SystemExit, match="rasters: expected GeoTIFFs that can be used, found none"):
+    with pytest.raises(ValueError, match="rasters: expected GeoTIFFs that can be used, found 0 that can't: none"):
         starter.build_cube.main()
     for scene in scenes.ARCHIVE[:3]:
         scenes._write_scene(scene, starter.folder / "rasters")
@@ -729,8 +729,9 @@ def test_what_cannot_be_read_is_named_and_left_out(starter):
     stock = starter.rasters.take_stock().set_index("file")["problem"]
     assert (stock[["20200101.tif", "20200302_Pnone_P.tif"]] == "").all()
     assert stock.pop("undated.tif") == "no date in its path: set DATE and FORMAT"
+    assert stock.pop("20201301.tif").startswith("check DATE, FORMAT and VERSION against its path: ")
     assert stock.drop(["20200101.tif", "20200302_Pnone_P.tif"]).str.startswith("cannot be read: ").all()
-    assert len(stock) == 8
+    assert len(stock) == 7
 
 
 def test_a_cube_of_any_size_is_created_without_computing(starter):
@@ -743,6 +744,16 @@ def test_a_cube_of_any_size_is_created_without_computing(starter):
     starter.build_cube.create(repo, files, starter.rasters.choose_grid(files))
     array = packed(repo)["band_1"]
     assert array.shape == (2, 30_000, 40_000) and array.chunks == (1, 256, 256) and array.nchunks_initialized == 0
+
+
+def test_a_format_that_fits_by_chance_is_refused(starter):
+    """Python reads 2019033, which is February 2, as March 3 where it expects a month and a day."""
+    starter = starter('DATE, FORMAT = r"A(\\d{7})", "%Y%m%d"')
+    path = write_tif(starter.folder / "rasters" / "A2019033.tif", np.ones((8, 8), "uint8"), nodata=0)
+    assert "FORMAT %Y%m%d doesn't fit 2019033" in starter.rasters.look_at(starter.rasters.FOLDER / path.name)["problem"]
+    starter.rasters.FORMAT = "%Y%j"
+    line = starter.rasters.look_at(starter.rasters.FOLDER / path.name)
+    assert line["problem"] == "" and line["date"].isoformat() == "2019-02-02T00:00:00"
 
 
 def test_two_files_for_one_place_date_and_band_are_refused(starter):

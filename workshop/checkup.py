@@ -543,6 +543,7 @@ def _checks(
     files: dict[str, str],
     sample: int | None,
     date: str | None,
+    form: str | None,
 ) -> Iterator[tuple[str, Problems]]:
     """Yield subjects and their problems, in the order in which they are printed."""
     store, repo, snapshot = opened
@@ -583,7 +584,7 @@ def _checks(
                 method = said.get("resampling_method", "")
                 yield f"{raster.path} level", _check_level(fine, raster, stored, method, sample)
     if files:
-        yield from sources.compare(list(finest.values()), files, sample, date)
+        yield from sources.compare(list(finest.values()), files, sample, date, form)
 
 
 def check(
@@ -595,6 +596,7 @@ def check(
     group: str = "",
     sample: int | None = SAMPLE,
     date: str | None = None,
+    form: str | None = None,
     follow: bool = False,
 ) -> Iterator[Finding]:
     r"""Check a cube; yield at least one finding for each check.
@@ -613,6 +615,8 @@ def check(
     date
         A regular expression that finds the date in a file's path, such as ``(\d{4})_(\d\d)``: with groups for year,
         month and day in this order, or with these names.
+    form
+        How strptime reads what the expression finds, such as ``%Y%j``; then its groups have no meaning of their own.
     follow
         Whether chunks in other files are read, to which a repository refers. Only if you trust it.
 
@@ -631,7 +635,7 @@ def check(
     except BROKEN as error:
         text = f"{where}: expected the group {group or '/'}, found none ({line(error)}); check `--group`"
         raise InputError(text) from error
-    for subject, problems in _checks(opened, group, found, sample, date):
+    for subject, problems in _checks(opened, group, found, sample, date, form):
         failed = False
         try:
             for kind, text, advice in problems:
@@ -653,6 +657,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--sample", type=int, default=SAMPLE, metavar="N", help="chunks to read of each array")
     parser.add_argument("--all", action="store_const", const=None, dest="sample", help="read all chunks and files")
     parser.add_argument("--date", metavar="REGEX", help="finds the date in a path: groups for year, month, day")
+    parser.add_argument("--format", dest="form", metavar="FORMAT", help="how strptime reads that, such as %%Y%%j")
     parser.add_argument("--follow", action="store_true", help="read chunks in other files, if you trust the repository")
     options = vars(parser.parse_args(argv))
     failed = 0

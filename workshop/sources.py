@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -39,6 +40,7 @@ DATES = (
     r"(?<!\d)((?:19|20)\d\d)[-_](0[1-9]|1[0-2])(?![0-9A-Za-z])",
     r"(?<!\d)((?:19|20)\d\d)(?!\d)",
 )
+UNITS = {"s": ("%S", "%T"), "min": ("%M",), "h": ("%H", "%I"), "D": ("%d", "%j"), "M": ("%m", "%b", "%B"), "Y": ("%",)}
 ROWS, COLS = 64, 1024  # of a sampled window; few rows, since a strip is as wide as its file
 PIXELS = 2**22  # read at once when all are
 ROUGHLY = 16  # windows of a file on another grid
@@ -199,10 +201,15 @@ def find(files: tuple[str | Path, ...]) -> dict[str, str]:
     return found
 
 
-def _date(path: str, pattern: str | None) -> pd.Period | None:
-    """Return the day, month or year that a file's name, else a folder above it, tells."""
+def _date(path: str, pattern: str | None, form: str | None) -> pd.Period | None:
+    """Return the day, month or year that a file's name, else a folder above it, tells; with a form, by strptime."""
     for known, part in product([pattern] if pattern else DATES, reversed(Path(path).parts)):
         if match := re.search(known, part):
+            if form:
+                units = next(unit for unit, codes in UNITS.items() if any(code in form for code in codes))
+                with suppress(ValueError):
+                    return pd.Period(datetime.strptime((match.groups() or match)[0], form), units)
+                continue
             named = [match.groupdict().get(name) for name in ("year", "month", "day")]
             groups = named if any(named) else match.groups() or [match[0]]
             with suppress(ValueError):
@@ -239,14 +246,14 @@ def _positions(raster: Raster, date: pd.Period | None) -> list[int]:
 
 
 def compare(
-    rasters: list[Raster], files: dict[str, str], count: int | None, pattern: str | None
+    rasters: list[Raster], files: dict[str, str], count: int | None, pattern: str | None, form: str | None
 ) -> Iterator[tuple[str, Problems]]:
     """Yield subjects and their problems: of the files, as :func:`find` returns them, then of each array."""
     able = [r for r in rasters if r.crs and r.transform and not (r.steps and r.labels is None)]
     for raster in (r for r in rasters if r not in able):
         text = "not compared with files without a CRS, even coordinates, and time that decodes"
         yield f"{raster.path} pixels", iter([(FAIL, text, "correct these first")])
-    dates = {path: _date(path, pattern) for path in files}
+    dates = {path: _date(path, pattern, form) for path in files}
     bands = {path: _bands(path, able) for path, flaw in files.items() if able and not flaw}
     yield "files", _check_files(able, files, dates, bands)
     each = count and max(1, min(32, 4 * count // len(files)))
@@ -286,7 +293,7 @@ def _check_dates(raster: Raster, steps: dict[pd.Period | None, list[int]]) -> Pr
         yield FAIL, text, f'`layer.to_zarr(store, append_dim="{raster.steps}", mode="a-")`'
     if several := [date for date in dates if len(steps[date]) > 1]:
         text = f"{several[0]}{more(several)}, in the names of files, fits more than one step and was not compared"
-        yield FAIL, text, "say where the rest of the date is: `--date REGEX`"
+        yield FAIL, text, "say where the rest of the date is: `--date REGEX`, and with `--format` how strptime reads it"
     if dates and (lacking := sorted(set(range(len(raster.labels))).difference(*steps.values()))):
         text = f"no file for {raster.step(lacking[0])}{more(lacking)}"
         yield NOTE, text, "give their files, too, to compare them"
@@ -445,6 +452,7 @@ def _resemble(raster: Raster, at: tuple[int, int], file: Source, spans: tuple) -
 def _check_pixels(raster: Raster, layers: dict[tuple[int, int], dict[str, int]], count: int | None) -> Problems:
     """Compare an array with the files of each step and band: exactly where they are on one grid, else roughly."""
     compared, used, outside, half, unlike, example, advice = 0, set(), set(), [], [], "", ""
+    unused: list[str] = []
     alike: dict[str, list[float]] = {}
     for at, job in layers.items():
         names = [raster.step(at[0])] * bool(raster.steps) + [f"{raster.bands} number {at[1]}"] * bool(raster.bands)
@@ -469,16 +477,23 @@ def _check_pixels(raster: Raster, layers: dict[tuple[int, int], dict[str, int]],
                         alike.setdefault(file.misfit, []).append(likeness)
                 else:
                     used.add(file.path)
+                    own = whole = 0
                     for rows, cols in _windows(raster, spans, count):
                         stored = raster.read(rows, cols, *at)
                         wrong = _wrong(raster, stored, rows, cols, files)
                         differ, total = differ + int(wrong.sum()), total + wrong.size
+                        if len(files) > 1:
+                            own += int(_wrong(raster, stored, rows, cols, [file]).sum())
+                            whole += wrong.size
                         if wrong.any() and not advice:
                             row, col = np.argwhere(wrong)[0]
                             theirs = _read(file, raster, rows, cols)[row, col]
                             example = f"row {rows.start + row}, column {cols.start + col}: {stored[row, col]}"
                             example += f" instead of {theirs:g} in {file.path}"
                             advice = _explain(raster, rows, cols, stored, wrong, file)
+                    if own > whole / 2:
+                        used.discard(file.path)
+                        unused.append(f"{where}: {file.path}")
             compared += total
             if differ:
                 unlike.append(f"{where}: {differ:,} of {total:,} pixels differ")
@@ -489,6 +504,9 @@ def _check_pixels(raster: Raster, layers: dict[tuple[int, int], dict[str, int]],
     for misfit, found in alike.items():
         text = f"{len(found)} files are {misfit}; resampled, their likeness with the cube is {min(found):.2f} of 1"
         yield NOTE, text, "give files on the cube's grid to compare each pixel"
+    if unused and not unlike:
+        text = f"the pixels of {unused[0]}{more(unused)} are not in the cube, but those of another file for its place"
+        yield NOTE, text, "is it an older processing? If not, tell the two apart when you build"
     if outside:
         yield NOTE, f"{min(outside)}{more(outside)} is outside the cube", "leave it out"
     if compared:
