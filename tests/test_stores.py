@@ -26,6 +26,7 @@ import xarray as xr
 import zarr
 from botocore.exceptions import ClientError
 from icechunk.xarray import to_icechunk
+from moto.s3.models import S3Backend
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Response
 
@@ -229,6 +230,27 @@ def test_a_service_that_ignores_conditions_does_lose_commits(service):
         reported = list(pool.map(lambda session: session.commit("a commit"), sessions))
     assert len(set(reported)) == 2
     assert [snapshot.message for snapshot in repo.ancestry(branch="main")].count("a commit") == 1
+
+
+def test_of_two_writers_at_once_one_is_refused(service, monkeypatch):
+    """moto itself compares, then writes: with a pause in between, it takes both, and a commit is lost."""
+    plain = S3Backend.put_object
+    monkeypatch.setattr(S3Backend, "put_object", lambda *args, **kwargs: time.sleep(0.3) or plain(*args, **kwargs))
+    service(lambda environ: None)
+    client = boto3.client("s3")
+
+    def put(conditions):
+        try:
+            return client.put_object(Bucket="mine", Key="contended", **conditions)["ResponseMetadata"]["HTTPStatusCode"]
+        except ClientError as error:
+            return error.response["ResponseMetadata"]["HTTPStatusCode"]
+
+    client.delete_object(Bucket="mine", Key="contended")
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(put, [{"IfNoneMatch": "*"}] * 2)) == [200, 412]
+        tag = client.head_object(Bucket="mine", Key="contended")["ETag"]
+        writers = [{"IfMatch": tag, "Body": body} for body in (b"one", b"other")]
+        assert sorted(pool.map(put, writers)) == [200, 412]
 
 
 @pytest.mark.parametrize(

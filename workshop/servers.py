@@ -5,6 +5,7 @@ thread of the same process could then never answer. It stops with the process th
 """
 
 import atexit
+import io
 import json
 import logging
 import os
@@ -156,10 +157,18 @@ def _folder_app(folder: str) -> Callable:
 
 def _s3_app() -> Callable:
     from moto.server import create_backend_app
+    from werkzeug.wsgi import get_input_stream
 
     backend = create_backend_app("s3")
+    one_at_a_time = threading.Lock()
 
     def app(environ: dict, start_response: Callable) -> Iterable[bytes]:
+        # moto compares an ETag and writes in two steps: with two requests at once, a commit could get lost
+        environ["wsgi.input"] = io.BytesIO(get_input_stream(environ).read())  # a slow client must not hold up others
+        with one_at_a_time:
+            return answer(environ, start_response)
+
+    def answer(environ: dict, start_response: Callable) -> Iterable[bytes]:
         # AWS lets whoever may get an object ask for its head; moto wants a right for it that AWS does not know
         if environ["REQUEST_METHOD"] != "HEAD" or "HTTP_AUTHORIZATION" in environ:
             return backend(environ, start_response)
