@@ -1,5 +1,6 @@
 # The workshop's commands; the README spells `lab` and `test` out for Windows.
-#   make lab      set up, then open JupyterLab          make render   execute the notebooks and store their outputs
+#   make lab      set up, then open JupyterLab on your own copies of the lessons, in work/
+#   make fresh    new copies; yours are kept            make render   execute the notebooks and store their outputs
 #   make test     set up, then run the suite, offline   make soak     run the tests that take long, and are not in it
 #   make lint     ruff, code and notebooks              make lock     resolve the dependencies anew
 #   make doctor   say whether this machine is ready     make bench    measure speed, write benchmarks/README.md
@@ -22,11 +23,15 @@ SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 # Compiled modules halve the start of every kernel; another active environment must not leak in.
 unexport PYTHONDONTWRITEBYTECODE VIRTUAL_ENV CONDA_PREFIX PYTHONPATH
 
-.PHONY: lab test soak render lock lint bench doctor site viewer starter clean setup browser viewer-where-npm-is
+.PHONY: lab fresh test soak render lock lint bench doctor site viewer starter clean setup browser viewer-where-npm-is
 
 lab: setup
-	$(RUN) -m jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks \
+	@$(RUN) tools/copies.py
+	$(RUN) -m jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/work \
 		--LabApp.workspaces_dir=.venv/lab-workspaces $(ROOT_FLAG) $(LAB_FLAGS)
+
+fresh: setup
+	@$(RUN) tools/copies.py --fresh
 
 # CI always looks at the lessons and the viewer in a browser, elsewhere `make test` does so where there is one.
 test: setup $(if $(CI),browser viewer,viewer-where-npm-is)

@@ -14,12 +14,13 @@ from attempts import ANSWERS, tagged
 from conftest import NOTEBOOKS, ROOT, SOLUTIONS
 from nbclient import NotebookClient
 
-from workshop import exercises, servers, tiles, world
+from workshop import exercises, maps, servers, tiles, world
+from workshop.exercises import record, verdicts
 
 
 @pytest.mark.parametrize(("name", "answer"), [(n, a) for n in ANSWERS for a in ANSWERS[n].get("also_right", [])])
 def test_a_right_answer_may_have_another_form(name, answer):
-    verdict = exercises.check(name, eval(answer))
+    verdict = exercises.judge(name, eval(answer))
     assert verdict.status == exercises.RIGHT, verdict
 
 
@@ -29,7 +30,7 @@ def test_a_right_answer_may_have_another_form(name, answer):
     [None, "", "x", [], {}, (1, 2, 3), np.nan, np.arange(3), object(), xr.DataArray([1, 2]), float("inf"), 10**400],
 )
 def test_a_check_never_raises(name, answer):
-    assert exercises.check(name, answer).status == exercises.NOT_YET
+    assert exercises.judge(name, answer).status == exercises.NOT_YET
 
 
 def test_every_exercise_has_its_cells_a_hint_and_wrong_answers():
@@ -41,12 +42,69 @@ def test_every_exercise_has_its_cells_a_hint_and_wrong_answers():
         assert {name for name in exercises.names() if name[:2] == path.name[:2]} == names
     assert set(ANSWERS) == set(exercises.names())
     assert all(len(answers["wrong"]) >= 4 for answers in ANSWERS.values())
-    assert all(exercises.hint(name) for name in ANSWERS)
+
+
+@pytest.fixture
+def copies(tmp_path, monkeypatch):
+    """Let the record be kept in a folder of this test, as in a learner's copies."""
+    monkeypatch.setattr(record, "COPIES", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", exercises.names())
+def test_a_hint_has_two_levels_and_shows_by_itself(name, capsys):
+    exercises.hint(name)
+    exercises.hint(name, 2)
+    assert capsys.readouterr().out.count("Markdown") == 2
+    first, more = verdicts._EXERCISES[name].hints
+    assert len(first) > 20 and len(more) > 20 and first != more
+    with pytest.raises(ValueError, match="expected hint 1 or 2, found 3"):
+        exercises.hint(name, 3)
+
+
+def test_progress_counts_tries_until_an_exercise_is_solved(copies, capsys):
+    assert exercises.progress().empty
+    for answer in (..., (0, 0), (0, 0), 40.85, (-112.199875, 40.849875), (0, 0)):  # a cell run twice counts once
+        exercises.check("01-1", answer)
+    exercises.hint("01-2", 2)
+    exercises.hint("01-2")
+    exercises.check_quiz("02", {1: "a", 2: "d"})
+    assert capsys.readouterr().out.count("01-1: not right yet") == 4
+    table = exercises.progress()
+    assert list(table.index) == ["01-1", "01-2", "02 question 1", "02 question 2"]
+    assert table.loc["01-1"].to_list() == [4, 3, 0]
+    assert table.fillna(-1).loc["01-2"].to_list() == [0, -1, 2]
+    assert table.fillna(-1).loc["02 question 1"].to_list() == [1, -1, 0]
+    assert table.loc["02 question 2"].to_list() == [1, 1, 0]
+
+
+def test_nothing_is_kept_of_lessons_that_are_not_a_learners_copy(tmp_path, monkeypatch):
+    monkeypatch.setattr(record, "COPIES", tmp_path)
+    exercises.check("01-1", (0, 0))
+    assert exercises.progress().empty and not list(tmp_path.iterdir())
+
+
+def test_the_difference_between_before_and_after_is_drawn(copies, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(maps, "show", lambda figure, alt: drawn.append((figure, alt)))
+    exercises.could("before 01", [...] * 5)
+    assert not drawn
+    exercises.could("before 01", [1, 1, 2, 1, 3])
+    exercises.could("after 05", [5, 4, 4, 3, 3])
+    figure, alt = drawn[-1]
+    assert alt == "before 01: [1, 1, 2, 1, 3]; after 05: [5, 4, 4, 3, 3]"
+    assert [list(dots.get_offsets()[:, 0]) for dots in figure.axes[0].collections[-2:]] == [
+        [1, 1, 2, 1, 3],
+        [5, 4, 4, 3, 3],
+    ]
+    with pytest.raises(ValueError, match="expected one of before 01, after 05, after 08, found 'now'"):
+        exercises.could("now", [1] * 5)
 
 
 def test_an_unknown_exercise_is_named():
     with pytest.raises(KeyError, match="no such exercise"):
-        exercises.check("99-9", 1)
+        exercises.judge("99-9", 1)
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ def test_a_term_is_explained_and_names_a_lesson_that_uses_it(term):
     text, label, name = re.fullmatch(
         r"(.+) \*First in \[(.+)\]\(\.\./notebooks/(.+)\.ipynb\)\.\*\n", TERMS[term]
     ).groups()
-    assert label == ("the appendix" if name.startswith("appendix") else f"lesson {name[:2]}")
+    assert label == (f"appendix {name[:2].upper()}" if name[0] == "a" else f"lesson {name[:2]}")
     assert 1 <= len(re.findall(r"[.?)](?= |$)", text)) <= 6 and len(text) < 420
     cells = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells
     outputs = [output.get("text", "") for cell in cells for output in cell.get("outputs", [])]

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 import nbformat
 import pytest
 from conftest import NOTEBOOKS, SOLUTIONS
+
+from tools import copies, minutes
 
 ALL = NOTEBOOKS + SOLUTIONS
 MACHINE_PATH = re.compile(r"(?<![\w.])(/(root|home|Users|tmp|work|var|private)/[\w.-]+|[A-Z]:\\\\)")
@@ -81,6 +84,58 @@ def test_a_lesson_has_its_parts(path):
     # every interactive view stands beside a static picture
     if any("nbval-ignore-output" in cell.metadata.get("tags", []) for cell in code):
         assert any("image/png" in output.get("data", {}) for cell in code for output in cell.outputs)
+
+
+@every_lesson
+def test_the_minutes_are_those_of_the_model(path):
+    notebook = nbformat.read(path, as_version=4)
+    stated = int(re.search(r"(\d+) minutes .* \d+ for the exercises", notebook.cells[0].source)[1])
+    core = minutes.core(notebook)
+    assert abs(core.minutes - stated) <= 0.15 * stated, core
+    assert core.lines <= 6 * stated, core
+    assert core.predictions >= 2, core
+
+
+@every_lesson
+def test_a_prediction_has_options_before_the_next_cell(path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        for part in cell.source.split("**Predict.**")[1:] if cell.cell_type == "markdown" else ():
+            assert re.match(r" [^\n]+\?\n\n- \*\*a\)\*\* .+\n- \*\*b\)\*\* .+", part), part
+        assert cell.cell_type == "code" or "**Predict" not in cell.source.replace("**Predict.**", "")
+
+
+@every_notebook
+def test_folded_code_is_folded_in_jupyterlab_and_on_the_site(path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        tags = cell.metadata.get("tags", [])
+        assert minutes.is_folded(cell) == ("hide-input" in tags), cell.source
+
+
+def test_copies_have_no_outputs_are_never_overwritten_and_never_lost(tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    original = tmp_path / "notebooks" / NOTEBOOKS[0].name
+    shutil.copy(NOTEBOOKS[0], original)
+    assert copies.main(tmp_path) == "The notebooks to work in are in work/."
+    copied = tmp_path / "work" / original.name
+    mine = nbformat.read(copied, as_version=4)
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in mine.cells)
+    assert [cell.source for cell in mine.cells] == [cell.source for cell in nbformat.read(original, as_version=4).cells]
+    mine.cells[1].source = "mine = 1"
+    nbformat.write(mine, copied)
+    (tmp_path / "work" / "progress.jsonl").write_text("tried\n")
+    assert "has changed" not in copies.main(tmp_path)
+    assert nbformat.read(copied, as_version=4).cells[1].source == "mine = 1"
+    theirs = nbformat.read(original, as_version=4)
+    theirs.cells[1].source = "theirs = 1"
+    nbformat.write(theirs, original)
+    assert f"changed since your copy was made: {original.name}." in copies.main(tmp_path)
+    assert nbformat.read(copied, as_version=4).cells[1].source == "mine = 1"
+    said = copies.main(tmp_path, fresh=True)
+    (aside,) = tmp_path.glob("work-*")
+    assert f"Your earlier copies are in {aside.name}/." in said
+    assert nbformat.read(aside / original.name, as_version=4).cells[1].source == "mine = 1"
+    assert nbformat.read(copied, as_version=4).cells[1].source == "theirs = 1"
+    assert (tmp_path / "work" / "progress.jsonl").read_text() == "tried\n"
 
 
 @every_notebook

@@ -12,6 +12,9 @@ from pathlib import Path
 from reprlib import repr as short
 from typing import Any
 
+from IPython.display import display
+
+from workshop.exercises import record
 from workshop.exercises.verdicts import NOT_ATTEMPTED, NOT_YET, RIGHT, Verdict
 
 
@@ -57,16 +60,25 @@ def _judge(name: str, question: dict[str, Any], answer: Any) -> Verdict:
     return Verdict(name, NOT_YET, f"Expected {expected}, found {short(answer)}.")
 
 
-def check_quiz(lesson: str, answers: Any) -> QuizResult:
-    """Check the answers to a lesson's quiz.
+def check_quiz(lesson: str, answers: Any) -> None:
+    """Check the answers to a lesson's quiz, and show the verdicts.
 
     Parameters
     ----------
     lesson : str
-        The lesson, such as ``"04"``; the appendix is ``"ap"``, as in the names of the exercises.
+        The lesson, such as ``"04"``; an appendix is ``"a1"``, as in the names of the exercises.
     answers
         A letter for each question, such as ``{1: "b", 2: "c"}``; ``...`` means not attempted.
     """
+    result = judge_quiz(lesson, answers)
+    for verdict in result.verdicts:
+        if verdict.status != NOT_ATTEMPTED:
+            record.note("question", verdict.name, verdict.status == RIGHT, verdict.message)
+    display(result)
+
+
+def judge_quiz(lesson: str, answers: Any) -> QuizResult:
+    """Return what :func:`check_quiz` shows."""
     if lesson not in quizzes():
         raise KeyError(f"{lesson!r}: no such quiz; there are {', '.join(quizzes())}")
     questions = quizzes()[lesson]

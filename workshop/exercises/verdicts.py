@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from IPython.display import Markdown, display
+
+from workshop.exercises import record
+
 NOT_ATTEMPTED, NOT_YET, RIGHT = "not attempted yet", "not right yet", "right"
 # signs in every font, unlike emoji
 _LOOKS = {NOT_ATTEMPTED: ("○", "#888"), NOT_YET: ("✗", "#d97706"), RIGHT: ("✓", "#15803d")}
@@ -37,20 +41,30 @@ class NotRightError(Exception):
 
 @dataclass(frozen=True)
 class _Exercise:
-    check: Callable[..., str]
+    judge: Callable[..., str]
     expects: str
-    hint: str
+    hints: tuple[str, str]
 
 
 _EXERCISES: dict[str, _Exercise] = {}
 
 
-def exercise(name: str, *, expects: str, hint: str) -> Callable:
-    """Register the decorated function as the check of an exercise: it returns praise or raises NotRightError."""
+def exercise(name: str, *, expects: str, hint: str, more: str = "") -> Callable:
+    """Register the decorated function, which returns praise or raises NotRightError, as the check of an exercise.
 
-    def register(check: Callable[..., str]) -> Callable[..., str]:
-        _EXERCISES[name] = _Exercise(check, expects, hint)
-        return check
+    Parameters
+    ----------
+    name : str
+        Such as ``"02-1"``.
+    expects : str
+        What an answer is, for the verdict on one that can't be checked.
+    hint, more : str
+        The two levels of the hint, in Markdown; code goes between lines of three backticks.
+    """
+
+    def register(judge: Callable[..., str]) -> Callable[..., str]:
+        _EXERCISES[name] = _Exercise(judge, expects, (hint, more))
+        return judge
 
     return register
 
@@ -66,8 +80,24 @@ def _find(name: str) -> _Exercise:
     return _EXERCISES[name]
 
 
-def check(name: str, *answer: Any) -> Verdict:
-    """Check an answer.
+def judge(name: str, *answer: Any) -> Verdict:
+    """Return what :func:`check` shows."""
+    found = _find(name)
+    if any(part is ... for part in answer):
+        return Verdict(name, NOT_ATTEMPTED, "Replace the ... above, run that cell, then this one.")
+    if "number" in found.expects and any(isinstance(part, str | bytes) for part in answer):
+        return Verdict(name, NOT_YET, f"Expected {found.expects}, found text: leave out the quotes.")
+    try:
+        return Verdict(name, RIGHT, found.judge(*answer))
+    except NotRightError as hint:
+        return Verdict(name, NOT_YET, str(hint))
+    except Exception as error:  # Run All must get past any answer
+        kinds = ", ".join(type(part).__name__ for part in answer)
+        return Verdict(name, NOT_YET, f"Expected {found.expects}, found {kinds}, which cannot be checked: {error}")
+
+
+def check(name: str, *answer: Any) -> None:
+    """Check an answer, and show the verdict.
 
     Parameters
     ----------
@@ -76,20 +106,17 @@ def check(name: str, *answer: Any) -> Verdict:
     *answer
         The learner's answer; ``...`` anywhere in it means that it was not attempted.
     """
-    found = _find(name)
-    if any(part is ... for part in answer):
-        return Verdict(name, NOT_ATTEMPTED, "Replace the ... above, run that cell, then this one.")
-    if "number" in found.expects and any(isinstance(part, str | bytes) for part in answer):
-        return Verdict(name, NOT_YET, f"Expected {found.expects}, found text: leave out the quotes.")
-    try:
-        return Verdict(name, RIGHT, found.check(*answer))
-    except NotRightError as hint:
-        return Verdict(name, NOT_YET, str(hint))
-    except Exception as error:  # Run All must get past any answer
-        kinds = ", ".join(type(part).__name__ for part in answer)
-        return Verdict(name, NOT_YET, f"Expected {found.expects}, found {kinds}, which cannot be checked: {error}")
+    verdict = judge(name, *answer)
+    if verdict.status != NOT_ATTEMPTED:
+        record.note("exercise", name, verdict.status == RIGHT, verdict.message)
+    display(verdict)
 
 
-def hint(name: str) -> str:
-    """Return a first hint for an exercise."""
-    return _find(name).hint
+def hint(name: str, level: int = 1) -> None:
+    """Show a hint for an exercise: a first one, or with ``level=2`` one that says more."""
+    hints = _find(name).hints
+    if level not in (1, 2):
+        raise ValueError(f"expected hint 1 or 2, found {level!r}")
+    record.note("hint", name, level)
+    more = f'\n\n*More:* `exercises.hint("{name}", 2)`' if level == 1 else ""
+    display(Markdown(hints[level - 1] + more))

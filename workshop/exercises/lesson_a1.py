@@ -37,7 +37,7 @@ def _count(chunks: tuple[int, ...]) -> int:
 
 
 @exercise(
-    "ap-1",
+    "a1-1",
     expects="a shape (year, y, x)",
     hint="at_most((1, 1000, 1000), chunks) is 9 when a chunk is at least 500 high and wide. What has room in 1 MB?",
 )
@@ -53,7 +53,7 @@ def _map_chunks(answer: tuple[int, int, int]) -> str:
 
 
 @exercise(
-    "ap-2",
+    "a1-2",
     expects="a shape (year, y, x)",
     hint="All years must be in the chunk. How many pixels along y and x are left of 64,000 bytes?",
 )
@@ -70,7 +70,7 @@ def _series_chunks(answer: tuple[int, int, int]) -> str:
 
 
 @exercise(
-    "ap-3",
+    "a1-3",
     expects="two shapes (year, y, x)",
     hint="Multiply your chunks' y and x by a whole number until the product has 8 to 64 MB; 40,000 must be a multiple.",
 )

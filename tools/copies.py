@@ -1,0 +1,59 @@
+"""Make the learner's copies of the notebooks, without outputs: ``python tools/copies.py [--fresh]``, into ``work/``.
+
+A copy that is there stays as it is. With ``--fresh`` the whole folder is put aside under another name first.
+"""
+
+import hashlib
+import sys
+from datetime import datetime
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).parent.parent
+RECORD = "progress.jsonl"  # of workshop/exercises/record.py
+
+
+def copy(notebook: Path, folder: Path) -> str:
+    """Write a notebook into the folder, without outputs, unless it is there.
+
+    Returns
+    -------
+    str
+        ``"new"``, ``"kept"``, or ``"older"`` for one that was made from another version of the lesson.
+    """
+    content = nbformat.read(notebook, as_version=4)
+    for cell in content.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    version = hashlib.sha256("\0".join(cell.source for cell in content.cells).encode()).hexdigest()[:12]
+    content.metadata["lesson_version"] = version
+    there = folder / notebook.name
+    if there.is_file():
+        return "kept" if nbformat.read(there, as_version=4).metadata.get("lesson_version") == version else "older"
+    nbformat.write(content, there)
+    return "new"
+
+
+def main(root: Path = ROOT, *, fresh: bool = False) -> str:
+    """Make the copies in ``work/`` below the root, and return what to tell the learner."""
+    folder = root / "work"
+    said = ""
+    if fresh and folder.is_dir():
+        aside = folder.rename(root / f"work-{datetime.now():%Y%m%d-%H%M%S}")
+        said = f"Your earlier copies are in {aside.name}/. "
+    folder.mkdir(exist_ok=True)
+    if said and (aside / RECORD).is_file():
+        (aside / RECORD).rename(folder / RECORD)
+    states = {path.name: copy(path, folder) for path in sorted(root.glob("notebooks/*.ipynb"))}
+    older = [name for name, state in states.items() if state == "older"]
+    if older:
+        said += (
+            f"The lesson has changed since your copy was made: {', '.join(older)}. "
+            "`make fresh` makes new copies and keeps yours. "
+        )
+    return said + "The notebooks to work in are in work/."
+
+
+if __name__ == "__main__":
+    print(main(fresh="--fresh" in sys.argv[1:]))
