@@ -211,7 +211,7 @@ def test_the_last_line_counts_the_right_answers_and_names_surplus_questions():
     result = exercises.judge_quiz("02", right | {4: ..., 5: ...})
     expected = [exercises.RIGHT] * 3 + [exercises.NOT_ATTEMPTED] * 2
     assert [verdict.status for verdict in result.verdicts] == expected
-    assert exercises.judge_quiz("02", ...) == exercises.check_quiz("02", {})
+    assert exercises.judge_quiz("02", ...) == exercises.judge_quiz("02", {})
     for key in (6, 0, "six", None, 1.5, "2"):
         last = repr(exercises.judge_quiz("02", {1: "b", key: "a"})).splitlines()[-1]
         assert last == f"1 of 5 right. Expected the questions 1 to 5, found also {key!r}."
