@@ -211,7 +211,7 @@ def seen(page, element):
 
 def look_at_web_map(page):
     """The raster's tiles were asked for, came as pictures, and are seen in the legend's colours."""
-    cell = page.show(page.cell_with("leafmap.Map("))
+    cell = page.show(page.cell_with("ipyleaflet.Map("))
     frame = page.wait(lambda: cell.find_elements(By.CSS_SELECTOR, ".leaflet-container"))[0]
     page.js(CENTRE, frame)
 
@@ -223,12 +223,11 @@ def look_at_web_map(page):
     assert {(status, kind) for status, kind, _ in tiles()} == {(200, "image/png")}
     assert cell.find_elements(By.CSS_SELECTOR, ".leaflet-control-scale-line")
     page.keep("map")
-    if "add_inspector_gui" in page.cells[page.cell_with("leafmap.Map(")].source:
-        cell.find_element(By.CSS_SELECTOR, ".leaflet-top.leaflet-right button").click()
+    if "name_on_click" in page.cells[page.cell_with("ipyleaflet.Map(")].source:
         lake = frame.size["width"] // -6
         ActionChains(page.driver).move_to_element_with_offset(frame, lake, 0).click().perform()
         page.wait(lambda: "207 (Open surface water" in cell.text)
-        page.keep("map-inspected")
+        page.keep("map-clicked")
     if divider := cell.find_elements(By.CSS_SELECTOR, "input.leaflet-sbs-range"):
         assert share(frame.screenshot_as_png, ["#111133"]) > 0.01, "the stripes of the defect"
         to_the_left = 30 - frame.size["width"] // 2

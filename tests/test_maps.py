@@ -1,6 +1,7 @@
 """Maps and legend: every class in its own colour, classes kept classes, and no network taken for granted."""
 
 import csv
+import io
 import os
 import re
 import subprocess
@@ -12,6 +13,7 @@ from itertools import pairwise
 
 import holoviews
 import hvplot.xarray  # noqa: F401, adds .hvplot
+import ipyleaflet
 import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
@@ -23,6 +25,8 @@ import zarr
 from bokeh.document import Document
 from bokeh.models import HoverTool
 from conftest import NOTEBOOKS
+from localtileserver import TileClient
+from matplotlib.image import imread
 from matplotlib_scalebar.scalebar import ScaleBar
 from pyproj import Geod
 from xarray.backends import BackendArray
@@ -230,23 +234,23 @@ def test_a_palette_cog_holds_the_same_pixels_place_and_colours(window, tmp_path)
     assert np.isin(np.unique(overview), np.unique(window)).all(), "an overview invents no class"
 
 
-def test_the_tile_server_shows_legend_colours_and_the_inspector_names_classes(window, tmp_path):
-    import leafmap
-
-    path = maps.write_palette_cog(window, tmp_path / "w.tif")
-    web_map = leafmap.Map(center=[40.8, -112.2], zoom=10)
-    web_map.add_raster(str(path), layer_name="cover", zoom_to_layer=False)
-    maps.name_classes(web_map, "cover")
-    client = web_map.cog_layer_dict["cover"]["tile_client"]
+def test_the_tile_server_shows_legend_colours_and_a_click_names_classes(window, tmp_path):
+    client = TileClient(maps.write_palette_cog(window, tmp_path / "w.tif"))
+    web_map = ipyleaflet.Map(center=(40.8, -112.2), zoom=10)
+    maps.name_on_click(web_map, client)
     lon, lat = -112.2, 40.8
     code = int(window.sel(x=lon, y=lat, method="nearest"))
-    assert client.point(lon, lat).array.data[0] == f"{code} ({legend.table().loc[code, 'class']})"
-    assert client.point(0, 0).array.data[0] == "outside the picture"
+
+    def click(lat, lon):
+        web_map._handle_leaflet_event(web_map, {"event": "interaction", "type": "click", "coordinates": (lat, lon)}, [])
+        return web_map.controls[-1].widget.value
+
+    assert click(lat, lon) == f"{code} ({legend.table().loc[code, 'class']})"
+    assert click(0, 0) == "outside the picture"
 
     x, y = int((lon + 180) / 360 * 2**12), 1539  # a map tile of zoom 12 over the lake
-    with rasterio.MemoryFile(bytes(client.tile(12, x, y))) as memory, memory.open() as png:
-        bands = png.read()
-    shown = {tuple(map(int, colour)) for colour in bands[:3, bands[-1] == 255].T}
+    pixels = (imread(io.BytesIO(client.tile(12, x, y))) * 255).round().astype(int)
+    shown = {tuple(map(int, colour)) for colour in pixels[pixels[..., 3] == 255][:, :3]}
     assert shown
     assert shown <= set(legend.palette().values())
 
@@ -335,5 +339,7 @@ def test_a_name_that_is_looked_up_for_long_delays_neither_answer_nor_exit(call):
 
 
 def test_what_few_lessons_need_is_imported_there():
-    code = "import sys, workshop.maps; print({'cartopy', 'rio_tiler', 'ipyleaflet', 'leafmap'} & set(sys.modules))"
+    code = (
+        "import sys, workshop.maps; print({'cartopy', 'rio_tiler', 'ipyleaflet'} & set(sys.modules))"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"

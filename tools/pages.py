@@ -15,7 +15,7 @@ from nbformat.v4 import new_markdown_cell
 
 ROOT = Path(__file__).parent.parent
 ANSWER = re.compile(r"## (?P<key>\w\w-\d+) (?P<title>.*)")
-# How a widget, a leafmap map, a HoloViews plot and a page of a server introduce themselves in plain text.
+# How a widget, an ipyleaflet map, a HoloViews plot and a page of a server introduce themselves in plain text.
 LIVE = re.compile(r"Column\n|\w*Slider\(|Map\(|:\w+ +\[|IFrame\(")
 LIVE_NOTE = (
     '<p class="live">Here a live view appears in JupyterLab. It needs a running kernel, which a page does not have.</p>'

@@ -1,6 +1,6 @@
 """Pictures of land cover: static maps with the legend's colours, and files for web maps.
 
-Colours come from ``legend.py``. The leafmap and hvPlot calls themselves stand in the lessons.
+Colours come from ``legend.py``. The ipyleaflet and hvPlot calls themselves stand in the lessons.
 """
 
 import json
@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from html import escape
 from math import cos, pi, radians
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -59,9 +58,9 @@ def server_path() -> str | None:
 
 
 def set_proxy_prefix() -> None:
-    """Tell leafmap and Panel the path of the Jupyter server, which they do not find out themselves.
+    """Tell localtileserver and Panel the path of the Jupyter server, which they do not find out themselves.
 
-    Without it, leafmap asks for tiles where only another proxy would answer, and Panel looks for its scripts at the
+    Without it, web maps ask for tiles where only another proxy would answer, and Panel looks for its scripts at the
     root, then in the internet. Done when this module is imported; settings that are there already stay.
     """
     path = server_path()
@@ -239,30 +238,28 @@ def write_palette_cog(raster: xr.DataArray, path: str | Path) -> Path:
     return Path(path)
 
 
-class _NamedClasses:
-    """A tile client whose answers for a point are class names, which leafmap's inspector then shows."""
+def name_on_click(web_map: Any, client: Any) -> None:
+    """Let an ipyleaflet map name the class of the place that is clicked, in its upper right corner.
 
-    def __init__(self, client: Any) -> None:
-        self._client = client
+    ``client`` is the localtileserver client of the raster that is shown.
+    """
+    from ipyleaflet import WidgetControl  # seconds that most lessons need not pay
+    from ipywidgets import Label
+    from rio_tiler.errors import PointOutsideBounds
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
+    answer = Label("Click on the map to see the class there")
 
-    def point(self, lon: float, lat: float, **options: Any) -> SimpleNamespace:
-        from rio_tiler.errors import PointOutsideBounds  # seconds that most lessons need not pay
+    def ask(**event: Any) -> None:
+        if event.get("type") == "click":
+            lat, lon = event["coordinates"]
+            try:
+                code = int(client.point(lon, lat).array[0])
+                answer.value = f"{code} ({legend.table()['class'].get(code, 'not used')})"
+            except PointOutsideBounds:
+                answer.value = "outside the picture"
 
-        try:
-            code = int(self._client.point(lon, lat, **options).array[0])
-            answer = f"{code} ({legend.table()['class'].get(code, 'not used')})"
-        except PointOutsideBounds:
-            answer = "outside the picture"
-        return SimpleNamespace(band_names=["class"], array=SimpleNamespace(data=np.array([answer])))
-
-
-def name_classes(web_map: Any, layer_name: str) -> None:
-    """Let leafmap's inspector show class names for a layer of ``add_raster``, and no traceback beside it."""
-    layer = web_map.cog_layer_dict[layer_name]
-    layer["tile_client"] = _NamedClasses(layer["tile_client"])
+    web_map.on_interaction(ask)
+    web_map.add(WidgetControl(widget=answer, position="topright"))
 
 
 def name_on_hover(plot: Any) -> None:
@@ -297,7 +294,7 @@ def street_map() -> str | None:
 
 
 def ground() -> Any:
-    """Return leafmap's ``basemap``: a street map, or an empty layer where its server cannot be reached."""
+    """Return ipyleaflet's ``basemap``: a street map, or an empty layer where its server cannot be reached."""
     from ipyleaflet import TileLayer, basemap_to_tiles, basemaps  # half a second that most lessons need not pay
 
     if street_map():
