@@ -250,8 +250,8 @@ def report(scale: Scale, counts: list[int], kinds: list[str]) -> str:
             print(title, flush=True)
             sections += [f"## {title}", "", *measure(Path(name), scale, *more), ""]
     quick = (
-        "**A quick run**, on less data than the real one: starting up, checks and commits weigh more, and one round "
-        "has no spread. It shows that all runs, and what changed a lot. The figures that count are in "
+        "**A quick run**, on less data than the real one: starting up, checks and commits take a larger share, and one "
+        "round has no spread. It shows that all runs, and what changed a lot. The figures that count are in "
         "`benchmarks/README.md`."
     )
     return "\n".join(

@@ -49,7 +49,7 @@ def write_dense_tile(clock: Clock, folder: Path, rows: Rows) -> dict[str, Any]:
         for top in range(*rows, BAND):
             down = y[top : top + BAND]
             waves = 11 * np.sin(x / 900 + np.sin(down / 700), dtype=np.float32) + 10 * np.cos(down / 500)
-            shift = rng.integers(SIZE)  # the same noise, moved: no two bands are alike, and none has to be drawn anew
+            shift = rng.integers(SIZE)  # the same noise, moved: no two bands are alike, and none has to be drawn again
             classes = (12 + waves).astype(np.int8) + np.roll(noise, shift, axis=1)
             dst.write(classes.clip(0, 48).astype(np.uint8), 1, window=Window(0, top, SIZE, BAND))
     return {"bytes": path.stat().st_size}

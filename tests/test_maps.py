@@ -339,7 +339,5 @@ def test_a_name_that_is_looked_up_for_long_delays_neither_answer_nor_exit(call):
 
 
 def test_what_few_lessons_need_is_imported_there():
-    code = (
-        "import sys, workshop.maps; print({'cartopy', 'rio_tiler', 'ipyleaflet'} & set(sys.modules))"
-    )
+    code = "import sys, workshop.maps; print({'cartopy', 'rio_tiler', 'ipyleaflet'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"

@@ -1,4 +1,4 @@
-"""Resolve the dependencies of pyproject.toml anew: writes requirements.lock and environment.yml (``make lock``).
+"""Resolve the dependencies of pyproject.toml again: writes requirements.lock and environment.yml (``make lock``).
 
 ``tests/test_project.py`` uses the functions to tell whether either file is stale.
 """

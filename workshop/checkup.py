@@ -1,4 +1,4 @@
-"""Is a cube sound? ``python -m workshop.checkup REPOSITORY [FILES…]`` prints a line for each check of anybody's cube.
+"""Is a cube sound? ``python -m workshop.checkup REPOSITORY [FILES…]`` prints one line per check, for any cube.
 
 Nothing is written to it, and nothing here knows GLAD. How it is compared with its files is in ``sources.py``.
 """
@@ -342,7 +342,7 @@ def _check_values(raster: Raster, stored: np.ndarray | None, count: int | None) 
 
 
 def _check_level(fine: Raster, coarse: Raster, stored: np.ndarray | None, method: str, count: int | None) -> Problems:
-    """Compare pixels of an overview with those of the finest level that they stand for."""
+    """Compare pixels of an overview with those of the finest level that they represent."""
     again = "make the level again from the finest one, in the same commit as its pixels; of classes, take the mode"
     y, x, steps = coarse.y, coarse.x, coarse.steps
     unlike = (fine.array.dtype, fine.packing) != (coarse.array.dtype, coarse.packing)
@@ -357,14 +357,14 @@ def _check_level(fine: Raster, coarse: Raster, stored: np.ndarray | None, method
     off = max(abs(there.c), abs(there.f), *np.abs(np.subtract((there.e, there.a), (high, wide)) * coarse.shape))
     if min(high, wide) < 1 or off > TOLERANCE * max(high, wide):
         kind = FAIL if max(abs(there.c), abs(there.f)) > max(high, wide) else NOTE
-        yield kind, "its pixels stand for no whole pixels of the finest level, so they were not compared", again
+        yield kind, "its pixels do not cover whole pixels of the finest level, so they were not compared", again
         return
     classes = fine.legend or method in ("mode", "nearest") or (not method and fine.has_classes)
     checked = wrong = 0
     for place in _sample(coarse, stored if stored is not None and len(stored) else None, count):
         rows, cols = (range(place[dim].start, place[dim].stop) for dim in (y, x))
         depth = np.prod([side.stop - side.start for side in place.values()]) / (len(rows) * len(cols))
-        reach = int((1e6 / depth) ** 0.5)  # so that a block stands for a million pixels
+        reach = int((1e6 / depth) ** 0.5)  # so that a block covers a million pixels
         parts = list(sources.blocks(rows, cols, max(1, reach // high), max(1, reach // wide)))
         for part in parts if count is None else [parts[len(parts) // 2]]:
             ends = zip((y, x), part, (high, wide), strict=True)
@@ -386,9 +386,9 @@ def _check_level(fine: Raster, coarse: Raster, stored: np.ndarray | None, method
             checked, wrong = checked + fits.size, wrong + int((~fits).sum())
     kind = "among" if classes else "between"
     if wrong:
-        text = f"{wrong:,} of {checked:,} pixels are not {kind} those of the finest level that they stand for"
+        text = f"{wrong:,} of {checked:,} pixels are not {kind} the pixels of the finest level that they cover"
         yield FAIL, text, again
-    yield PASS, f"{checked:,} pixels are {kind} the {high} x {wide} that each stands for", ""
+    yield PASS, f"{checked:,} pixels are {kind} the {high} x {wide} that each covers", ""
 
 
 # What is kept beside
@@ -599,7 +599,7 @@ def check(
     form: str | None = None,
     follow: bool = False,
 ) -> Iterator[Finding]:
-    r"""Check a cube; yield at least one finding for each check.
+    r"""Check a cube; yield at least one finding per check.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """What a store says of itself, so that other tools understand it.
 
 CF's flags and grid mapping, the Zarr conventions ``proj``, ``spatial`` and ``multiscales`` (v0.1), title and license.
-They are made when a store is written: an array in memory that told where it lies would be wrong after the next cut.
+They are made when a store is written: an array in memory that said where it is would be wrong after the next selection.
 """
 
 from collections.abc import Iterable

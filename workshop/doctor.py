@@ -1,6 +1,6 @@
-"""Is this machine ready for the workshop? ``make doctor`` prints a line for each check, with what to do where it fails.
+"""Is this machine ready for the workshop? ``make doctor`` prints one line per check, and how to fix a failure.
 
-Nothing here needs a network: what lies outside is looked for, and reported as not needed.
+Nothing here needs a network: the checks of outside services only report, and never fail.
 """
 
 import json
@@ -155,7 +155,7 @@ CHECKS: dict[str, Callable[[], str]] = {  # what they return is what they found
 
 
 def check_machine() -> int:
-    """Print a line for each check, ``PASS``, ``FAIL``, or ``note`` where either is fine; return how many failed."""
+    """Print one line per check, ``PASS``, ``FAIL``, or ``note`` where either is fine; return how many failed."""
     failed = 0
     for name, check in CHECKS.items():
         try:

@@ -34,7 +34,7 @@ def groups() -> list[str]:
 
 
 def group_table() -> pd.DataFrame:
-    """Return one row for each ``group``: its ``first`` and ``last`` value and the ``colour`` of the middle one."""
+    """Return one row per ``group``: its ``first`` and ``last`` value and the ``colour`` of the middle one."""
     return (
         _read()
         .reset_index()

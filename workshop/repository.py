@@ -13,7 +13,7 @@ import zarr
 from zarr.errors import GroupNotFoundError
 
 ARRAY = "lulc"
-ATTEMPTS = 1000  # at a commit; each that fails is a commit that somebody else landed
+ATTEMPTS = 1000  # at a commit; each that fails is a commit that another writer landed
 
 
 class CubeError(Exception):
@@ -62,7 +62,7 @@ def read(repo: icechunk.Repository, group: str | None = None) -> xr.DataArray:
 def open_array(store: icechunk.IcechunkStore, group: str | None = None) -> xr.DataArray:
     """Open the cube in a session's store lazily, as the session has it; of a cube with levels, the finest.
 
-    Where it lies is told by its coordinates, which a cut takes along, and not by the attributes, which would stay.
+    Its coordinates say where it is, and a selection takes them along; attributes would stay as they are.
     """
     group = finest(store) if group is None else group
     array = xr.open_zarr(store, group=group, consolidated=False, decode_coords="all", chunks=None)[ARRAY]

@@ -81,7 +81,7 @@ def _steps(first: int, last: int, fraction: np.ndarray) -> np.ndarray:
 
 
 def coarse_landscape(tile: str, year: int) -> np.ndarray:
-    """Return the coarse landscape of a tile, shape (400, 400): one class for each cell of 100 x 100 pixels.
+    """Return the coarse landscape of a tile, shape (400, 400): one class per cell of 100 x 100 pixels.
 
     Few classes in wide regions: a row of LZW grows with every change of class in it.
     """
@@ -296,7 +296,7 @@ def write_tile(name: str, year: int, root: str | Path = DATA, progress: tqdm | N
 
 
 def _is_current(name: str, year: int, root: str | Path = DATA) -> bool:
-    """Whether a tile is there, whole and of this sample world; or somebody's own tile, which is not ours to replace."""
+    """Whether a tile is there, whole and of this sample world; or is a user's own, which we leave alone."""
     path = tile_path(name, year, root)
     try:
         with rasterio.open(path) as src:
@@ -312,7 +312,7 @@ def _is_current(name: str, year: int, root: str | Path = DATA) -> bool:
 def ensure_tiles(names: tuple[str, ...] = (SAMPLE_TILE,), years: tuple[int, ...] = YEARS) -> None:
     """Write those tiles of the sample world that are not in ``data/`` yet, two at a time, with a progress bar.
 
-    Tiles of an older sample world are written anew, real tiles are left alone.
+    Tiles of an older sample world are written again, real tiles are left alone.
     """
     for left_behind in DATA.glob("*/*.partial"):  # by a writer that was killed
         if time.time() - left_behind.stat().st_mtime > 3600:

@@ -169,7 +169,7 @@ def _s3_app() -> Callable:
             return answer(environ, start_response)
 
     def answer(environ: dict, start_response: Callable) -> Iterable[bytes]:
-        # AWS lets whoever may get an object ask for its head; moto wants a right for it that AWS does not know
+        # On AWS, the right to get an object covers its head; moto asks for another right, which AWS does not know
         if environ["REQUEST_METHOD"] != "HEAD" or "HTTP_AUTHORIZATION" in environ:
             return backend(environ, start_response)
         for _ in backend(environ | {"REQUEST_METHOD": "GET"}, start_response):
@@ -206,7 +206,7 @@ def _main(kind: str, *args: str) -> None:
     from werkzeug.serving import make_server
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # interrupting a cell must not end the bucket
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # not a line for each request
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # no line per request
     app = {"s3": _s3_app, "folder": _folder_app}[kind](*args)
     server = make_server(LOOPBACK, 0, _counted(app), threaded=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()

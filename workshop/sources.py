@@ -218,7 +218,7 @@ def _date(path: str, pattern: str | None, form: str | None) -> pd.Period | None:
 
 
 def _bands(path: str, rasters: list[Raster]) -> dict[int, tuple[str, int]]:
-    """Find array and position along its axis of bands for each band of a file: by name, else by order."""
+    """Find array and position along its axis of bands per band of a file: by name, else by order."""
     targets = {}
     for raster in rasters:
         labels = raster.dataset[raster.bands].values if raster.bands else [raster.array.basename]
@@ -344,7 +344,7 @@ def _read(
 
 
 def _same(raster: Raster, stored: np.ndarray, values: np.ndarray, file: Source) -> np.ndarray:
-    """Return where numbers stand for the same, or are equal if a file is packed alike or may be."""
+    """Return where numbers have the same meaning, or are equal if a file is packed in the same way or may be."""
     same = (stored == values) & (file.plain or file.packing == raster.packing)
     slack = 0.5001 * abs(raster.packing[0]) if raster.packing != (1, 0) else 0
     ours, theirs = (x * scale + offset for x, (scale, offset) in ((stored, raster.packing), (values, file.packing)))

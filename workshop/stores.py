@@ -45,7 +45,7 @@ class _UnconditionalStore(zarr.storage.ObjectStore):
 
 @dataclass(frozen=True)
 class Bucket:
-    """A prefix in a bucket, random for each learner, and the ways in for each library.
+    """A prefix in a bucket, random per learner, and a way in for each library.
 
     The endpoint is the address of the S3 API, None for AWS itself; all paths are relative to the prefix.
     """

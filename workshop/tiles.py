@@ -95,7 +95,7 @@ def tile_name(lon: float, lat: float) -> str:
     Raises
     ------
     TileError
-        When the point lies outside the tile grid.
+        When the point is outside the tile grid.
     """
     left = int(lon // TILE_DEGREES) * TILE_DEGREES
     top = -int(-lat // TILE_DEGREES) * TILE_DEGREES
@@ -107,7 +107,7 @@ def tile_name(lon: float, lat: float) -> str:
 def tiles_root(root: str | Path | None = None) -> str:
     """Return where tiles are read from: the argument, else the setting ``GLAD_TILES``, else ``data/``.
 
-    A relative folder in the setting begins at the project's folder, wherever a notebook lies.
+    A relative folder in the setting begins at the project's folder, wherever the notebook is.
 
     Raises
     ------
@@ -143,7 +143,7 @@ def tile_path(name: str, year: int, root: str | Path | None = None) -> str:
 
 
 def tile_source(name: str, year: int, root: str | Path | None = None) -> str:
-    """Return what to note as a tile's origin: its URL, or its path below the root, which concerns nobody else."""
+    """Return what to note as a tile's origin: its URL, or its path below the root; the root itself is private."""
     return tile_path(name, year, root) if is_url(tiles_root(root)) else f"{int(year)}/{name}.tif"
 
 
@@ -313,7 +313,7 @@ def _check_strips(src: rasterio.DatasetReader, label: str, size: int) -> None:
 
 
 def require_strips(src: rasterio.DatasetReader, label: str, rows: tuple[int, int]) -> None:
-    """Raise an error where a tile does not say where its pixels of some rows lie; GDAL would read them as class 0.
+    """Raise an error if a tile does not say where the pixels of some rows are; GDAL would read them as class 0.
 
     GDAL reads the index of the strips piece by piece, when it needs it. When the server goes away in between, GDAL
     takes the strips for ones that were never written. Call this before reading the rows: what is known then, is kept.
@@ -330,7 +330,7 @@ def require_strips(src: rasterio.DatasetReader, label: str, rows: tuple[int, int
         for right in range(-(-src.width // width)):  # one, unless the tile is cut into squares
             if not all(src.get_tag_item(f"BLOCK_{what}_{right}_{down}", "TIFF", bidx=1) for what in ("OFFSET", "SIZE")):
                 raise TileError(
-                    f"{label}: expected to learn where the pixels of row {down * height} lie, found nothing; they were "
+                    f"{label}: expected to learn where the pixels of row {down * height} are, found nothing; they were "
                     "never written, and would read as class 0, or the server stopped to answer: fetch it again"
                 )
 
@@ -415,7 +415,7 @@ def north_up(raster: xr.DataArray) -> xr.DataArray:
 
 
 def select_box(raster: xr.DataArray, box: Box) -> xr.DataArray:
-    """Cut a box out of a raster by its labels: the pixels whose centers lie inside.
+    """Cut a box out of a raster by its labels: the pixels whose centers are inside.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Virtual tiles: GLAD's GeoTIFFs as references, which Zarr reads where they lie. Copying them is ``datacube.py``'s job.
+"""Virtual tiles: GLAD's GeoTIFFs as references, which Zarr reads in place. Copying them is ``datacube.py``'s job.
 
 The library calls are those that lesson 06 writes out. A process that reads references into real tiles must import this
 module, for its LZW decoder; a Dask worker does so by itself when it is sent an array that was opened where it is.
@@ -208,7 +208,7 @@ def containers(root: str | Path | None = None) -> tuple[icechunk.RepositoryConfi
 
 
 def file_url(path: str | Path) -> str:
-    """Return a path as a ``file://`` URL in which blanks and umlauts stand as they are, as obstore wants them.
+    """Return a path as a ``file://`` URL with blanks and accented characters as they are, the way obstore wants them.
 
     Raises
     ------

@@ -63,7 +63,7 @@ def create(storage: icechunk.Storage, years: tuple[int, ...] = YEARS) -> icechun
 
     Its levels are groups, as the convention ``multiscales`` has it. ``0`` holds the array ``lulc (year, 560000,
     1440000)``, uint8, in chunks of 1000 x 1000 pixels, ``1`` to ``4`` the overviews. The coarsest also has the array
-    ``ingested``: a mark for each chunk that :func:`ingest` wrote. The references of one tile share a manifest, so that
+    ``ingested``: one mark per chunk that :func:`ingest` wrote. The references of one tile share a manifest, so that
     a commit rewrites those of its own tiles only.
 
     Raises
@@ -201,12 +201,12 @@ def ingest(
     executor : concurrent.futures.Executor, optional
         What does the work: a thread per core, at most four; or a Dask cluster's ``client.get_executor()``.
     progress : tqdm, optional
-        Advanced by one for each tile and year.
+        Advanced by one per tile and year.
 
     Returns
     -------
     pandas.DataFrame
-        A row for each tile and year: ``year``, ``tile``, ``pixels`` (written) and ``outcome``, which is "written",
+        One row per tile and year: ``year``, ``tile``, ``pixels`` (written) and ``outcome``, which is "written",
         "there already", "outside the box", or the error.
 
     Raises

@@ -1,7 +1,7 @@
-"""How much of each class lies inside polygons: exact counts and areas, in one pass over a cube.
+"""How much of each class is inside polygons: exact counts and areas, in one pass over a cube.
 
 Each chunk that a polygon touches is read once, however many polygons there are and whether they overlap. Dask does the
-work, a task for each chunk: threads of this process, or a cluster where a ``distributed.Client`` is open. The cube may
+work, one task per chunk: threads of this process, or a cluster where a ``distributed.Client`` is open. The cube may
 be one of references (``virtual.py``): Dask sends it with its codecs, also to a cluster.
 """
 
@@ -35,7 +35,7 @@ class ZonalError(ValueError):
 def count_classes(lulc: xr.DataArray, zones: gpd.GeoDataFrame | gpd.GeoSeries) -> xr.Dataset:
     """Count the pixels of each class inside each zone, and their area.
 
-    A pixel belongs to a zone when its centre lies inside. A centre exactly on a border belongs to the zone that has
+    A pixel belongs to a zone when its centre is inside. A centre exactly on a border belongs to the zone that has
     the border on its first side (north and west, where y falls and x rises), so that neighbours with the same corners
     never share a pixel, nor lose one.
 
@@ -234,7 +234,7 @@ def _jumps(shape: shapely.Geometry) -> bool:
 
 
 def _touches(bounds: np.ndarray, extent: tuple[float, ...]) -> np.ndarray:
-    """Return, for each of the ``TURNS`` (first axis) and bounding boxes, whether the turned box touches the cube."""
+    """Return, per ``TURNS`` (first axis) and bounding box, whether the turned box touches the cube."""
     (west, south, east, north), turn = bounds.T, TURNS[:, None]
     along = (west + turn <= extent[2]) & (east + turn >= extent[0])
     return along & (south <= extent[3]) & (north >= extent[1])
@@ -277,7 +277,7 @@ def _snap(coordinate: np.ndarray) -> np.ndarray:
 def _tasks(
     cube: xr.Variable, shapes: np.ndarray, axes: list[tuple[float, float]], row_area: np.ndarray
 ) -> Iterator[Delayed]:
-    """Yield a task for each chunk, with all its years, that the bounding box of a zone's part touches."""
+    """Yield one task per chunk, with all its years, that the bounding box of a zone's part touches."""
     stored = cube.encoding.get("chunks") or CHUNK
     height, width = stored[-2:] if cube.chunks is None else (sizes[0] for sizes in cube.chunks[1:])
     edges = _edges(shapes, axes)
@@ -292,7 +292,7 @@ def _tasks(
 def _touched(
     shapes: np.ndarray, axes: list[tuple[float, float]], shape: tuple[int, int], chunk: tuple[int, int]
 ) -> dict[tuple[int, int], list[int]]:
-    """Return the zones for each chunk (row, column) that the bounding box of one of their parts touches."""
+    """Return the zones per chunk (row, column) that the bounding box of one of their parts touches."""
     parts, zone = shapely.get_parts(shapes, return_index=True)
     west, south, east, north = shapely.bounds(parts).T
     first, last = [], []
