@@ -20,6 +20,7 @@ from workshop import maps
 # of Okabe and Ito's colors, as in look.mplstyle; dark enough for edges, and made pale for what has text on it
 BLUE, ORANGE, GREEN, GRAY = "#0072B2", "#E69F00", "#009E73", "#767676"
 MOST = 4  # boxes in a column; what is more is counted
+MOST_CHUNKS = 1000  # in a grid
 CODE = {"family": "monospace", "fontsize": 9}
 Point = tuple[float, float]
 
@@ -83,15 +84,18 @@ def _scaled(shape: tuple[int, ...], width: float, height: float) -> Point:
     return min(width, height * aspect), min(height, width / aspect)
 
 
+def _check_grid(array: zarr.Array) -> None:
+    if array.ndim < 2 or array.shards or prod(array.cdata_shape[-2:]) > MOST_CHUNKS:
+        raise ValueError(
+            f"expected two axes or more, without shards and with at most {MOST_CHUNKS} chunks along the last two, "
+            f"found {array.shape}, chunks of {array.chunks} and shards of {array.shards}; choose another array"
+        )
+
+
 class _Grid:
     """The chunks along an array's last two axes, to scale, from an upper left corner on."""
 
     def __init__(self, canvas: _Canvas, array: zarr.Array, left: float, top: float, width: float, height: float):
-        if array.ndim < 2 or array.shards:
-            raise ValueError(
-                f"expected an array of two axes or more, without shards, found {array.ndim} and shards of "
-                f"{array.shards}; choose another array"
-            )
         self.canvas, self.left, self.top = canvas, left, top
         self.width, self.height = _scaled(array.shape, width, height)
         self.rows, self.cols = array.shape[-2:]
@@ -188,6 +192,7 @@ def show_chunk(array: zarr.Array, chunk: tuple[int, ...], objects: Collection[st
     The chunk is its number along each axis; the objects are keys or file names found in the store, perhaps below a
     prefix. ``ValueError`` where the array has no such chunk, or not exactly one object has its key.
     """
+    _check_grid(array)
     counts = array.cdata_shape
     if len(chunk) != array.ndim or not all(0 <= number < count for number, count in zip(chunk, counts, strict=True)):
         raise ValueError(f"expected a chunk of {_times(counts)}, counted from 0, found {chunk}; choose one of them")
@@ -257,11 +262,11 @@ def show_commit(repo: icechunk.Repository, path: str, branch: str = "main") -> N
             f"expected an array {path} with chunks in the newest snapshot of {branch}, found the arrays "
             f"{_names(arrays)}; check the path, and commit after writing"
         )
+    before = {file.id for file in repo.list_manifest_files(earlier[0].id)}
     manifests = {}  # how many of the array's chunks each lists that are objects, in itself, and in files elsewhere
-    for name in ids:
+    for name in sorted(ids, key=before.__contains__):  # new ones first
         (entry,) = (e for e in repo.inspect_manifest(name)["arrays"] if e["node_id"] == arrays[path]["id"])
         manifests[name] = [entry[f"num_{kind}"] for kind in ("native", "inline", "virtual")]
-    before = {file.id for file in repo.list_manifest_files(earlier[0].id)}
     canvas = _Canvas({1.1: "session and names", 3.55: "snapshots", 6.15: f"manifests of {path}", 8.8: "chunks"})
     canvas.box(0.1, 2.59, 0.85, 0.35, "session", GREEN)
     canvas.arrow((0.95, 2.76), (1.2, 2.76))
@@ -278,7 +283,7 @@ def show_commit(repo: icechunk.Repository, path: str, branch: str = "main") -> N
     tags = {tag: repo.lookup_tag(tag) for tag in sorted(repo.list_tags())}
     newest_first = sorted((tag for tag in tags if tags[tag] in spots), key=lambda tag: -spots[tags[tag]])
     for number, tag in enumerate(newest_first[:MOST]):
-        canvas.box(1.0, 1.95 - number * 0.5, 1.1, 0.35, f"tag {tag}", ORANGE)
+        canvas.box(0.4, 1.95 - number * 0.5, 1.7, 0.35, f"tag {tag}", ORANGE)
         canvas.arrow((2.1, 2.12 - number * 0.5), (2.55, spots[tags[tag]] + 0.15))
     for number, (name, counts) in enumerate(list(manifests.items())[: MOST - 1]):
         y = 2.5 - number * 0.72
@@ -288,7 +293,7 @@ def show_commit(repo: icechunk.Repository, path: str, branch: str = "main") -> N
         canvas.arrow((7.15, y + 0.26), (7.75, y + 0.26))
         kinds = zip(counts, ("as objects", "inside of the manifest", "in other files"), strict=True)
         canvas.box(7.75, y, 2.1, 0.52, "\n".join(f"{count:,} {kind}" for count, kind in kinds if count), ORANGE)
-    canvas.text(8.8, y - 0.2, f"{written:,} of them written by this commit")
+    canvas.text(8.8, y - 0.2, f"this commit wrote {_many(written, 'chunk')}")
     more = {f"of {path}": len(ids) - MOST + 1, "of other arrays": len(repo.list_manifest_files(tip.id)) - len(ids)}
     canvas.text(6.15, y - 0.2, "\n".join(f"and {count} more {which}" for which, count in more.items() if count > 0))
     native, inline, virtual = map(sum, zip(*manifests.values(), strict=True))
@@ -297,7 +302,7 @@ def show_commit(repo: icechunk.Repository, path: str, branch: str = "main") -> N
         f"A session opens the branch {branch}, which names the newest of {_many(len(earlier) + 1, 'snapshot')}; tags: "
         f"{_names(tags)}. That snapshot names {_many(len(ids), 'manifest')} of {path}, {len(before & set(ids))} "
         f"from an earlier commit, for {_many(native + inline + virtual, 'chunk')}: {native:,} as objects, {inline:,} "
-        f"inside of the manifest, {virtual:,} in other files. The newest commit wrote {written:,} of them",
+        f"inside of the manifest, {virtual:,} in other files. The newest commit wrote {_many(written, 'chunk')}",
     )
 
 
@@ -307,8 +312,10 @@ def show_region_write(array: zarr.Array, region: tuple[slice, ...]) -> None:
     The region has a slice of pixels along each axis of the array, which has no shards; along all axes but the last two
     it is inside of one chunk. ``ValueError`` for others.
     """
-    spans = [(part.start or 0, part.stop or size) for part, size in zip(region, array.shape, strict=False)]
-    inside = all(0 <= start < stop <= size for (start, stop), size in zip(spans, array.shape, strict=False))
+    _check_grid(array)
+    sized = list(zip(region, array.shape, strict=False))
+    spans = [(part.start or 0, size if part.stop is None else part.stop) for part, size in sized]
+    inside = all(0 <= start < stop <= size for (start, stop), (_, size) in zip(spans, sized, strict=True))
     if len(region) != array.ndim or not inside or any(part.step not in (None, 1) for part in region):
         raise ValueError(
             f"expected a slice inside of each axis of {array.shape}, without steps, found {region}; count pixels from 0"
