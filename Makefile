@@ -1,12 +1,12 @@
-# The workshop's commands; the README spells `lab` and `test` out for Windows.
-#   make lab      set up, then open JupyterLab on your own copies of the lessons, in work/
-#   make fresh    new copies; yours are kept            make render   execute the notebooks and store their outputs
+# The workshop's commands; the README spells `lab`, `fresh` and `test` out for Windows.
+#   make lab      set up, then open JupyterLab on your copies of the lessons, in work/
+#   make fresh    new copies; yours are put aside       make render   run the notebooks and store their outputs
 #   make test     set up, then run the suite, offline   make soak     run the tests that take long, and are not in it
-#   make lint     ruff, code and notebooks              make lock     resolve the dependencies anew
-#   make doctor   say whether this machine is ready     make bench    measure speed, write benchmarks/README.md
+#   make lint     ruff, code and notebooks              make lock     resolve the dependencies again
+#   make doctor   check whether this machine is ready   make bench    measure speed, write benchmarks/README.md
 #   make clean    remove environment and caches         make site     build the web site from the stored outputs
 #   make viewer   build the page that reads a published cube in the browser (with npm), into build/viewer
-#   make starter TO=../my-cube   copy the starter for a cube of one's own into a new folder
+#   make starter TO=../my-cube   copy the starter for a cube of your own rasters into a new folder
 
 # Another Python: `make test PYTHON_VERSION=3.13` makes a new environment with it.
 PYTHON_VERSION ?= >=3.12,<3.14

@@ -105,7 +105,7 @@ def test_nothing_comes_from_another_host(site, pages):
 
 def test_pages_can_be_read_by_everybody(pages):
     for name, page in pages.items():
-        assert page.html["lang"] == "en-GB", name
+        assert page.html["lang"] == "en-US", name
         levels = [int(heading.name[1]) for heading in page.find_all(re.compile("^h[1-6]$"))]
         assert levels.count(1) == 1, name
         assert levels[0] == 1 and all(b <= a + 1 for a, b in itertools.pairwise(levels)), (name, levels)
