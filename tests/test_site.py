@@ -229,15 +229,18 @@ def test_the_viewer_stands_below_the_site_and_shows_its_store(site, driver, addr
 
 @needs_browser
 @pytest.mark.parametrize("from_file", [False, True], ids=["http", "file"])
-def test_search_finds_a_lesson(driver, site, address, from_file):
+@pytest.mark.parametrize(
+    ("word", "page"), [("Sankey", "notebooks/08-zonal-statistics.html"), ("ClosedClientError", "docs/symptoms.html")]
+)
+def test_search_finds_a_lesson_and_a_symptom(driver, site, address, from_file, word, page):
     driver.get(f"{site.as_uri() if from_file else address}/docs/index.html")
     driver.find_element(By.CSS_SELECTOR, ".bd-sidebar-primary .search-button-field").click()
     field = WebDriverWait(driver, PATIENCE).until(
         lambda d: d.find_element(By.CSS_SELECTOR, "dialog input[type=search]")
     )
-    field.send_keys("Sankey" + Keys.ENTER)
+    field.send_keys(word + Keys.ENTER)
     links = WebDriverWait(driver, PATIENCE).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#search-results li a"))
-    assert "notebooks/08-zonal-statistics.html" in links[0].get_attribute("href")
+    assert page in links[0].get_attribute("href")
 
 
 @needs_browser
