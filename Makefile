@@ -6,6 +6,7 @@
 #   make doctor   check whether this machine is ready   make bench    measure speed, write benchmarks/README.md
 #   make clean    remove environment and caches         make site     build the web site from the stored outputs
 #   make viewer   build the page that reads a published cube in the browser (with npm), into build/viewer
+#   make picture  draw the README's picture, docs/_static/cube.png, with the viewer in a browser
 #   make starter TO=../my-cube   copy the starter for a cube of your own rasters into a new folder
 
 # Another Python: `make test PYTHON_VERSION=3.13` makes a new environment with it.
@@ -23,7 +24,7 @@ SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 # Compiled modules halve the start of every kernel; another active environment must not leak in.
 unexport PYTHONDONTWRITEBYTECODE VIRTUAL_ENV CONDA_PREFIX PYTHONPATH
 
-.PHONY: lab fresh test soak render lock lint bench doctor site viewer starter clean setup browser viewer-where-npm-is
+.PHONY: lab fresh test soak render lock lint bench doctor site viewer picture starter clean setup browser viewer-where-npm-is
 
 lab: setup
 	@$(RUN) tools/copies.py
@@ -70,6 +71,9 @@ build/viewer/index.html: viewer/node_modules/.package-lock.json $(wildcard viewe
 viewer/node_modules/.package-lock.json: viewer/package-lock.json viewer/.npmrc
 	npm ci --silent --prefix viewer
 	touch $@
+
+picture: setup viewer browser
+	$(RUN) -m tools.picture
 
 # The shell reads TO itself, so it may hold spaces. A folder that holds something is left alone.
 starter:
