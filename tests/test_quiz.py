@@ -123,7 +123,7 @@ def region_without_year():
     cube.to_zarr(store, consolidated=False)
     with pytest.raises(ValueError, match="year"):
         cube.sel(year=2020, y=slice(3, 2)).to_zarr(store, region="auto", consolidated=False)
-    return "it is refused"
+    return "it's refused"
 
 
 def packed(value, **fill):
@@ -137,7 +137,6 @@ def packed(value, **fill):
 
 # The beginning of some right options, computed.
 COMPUTED = {
-    ("01", 1): lambda: f"{2 * 28 + 2 * 44},",
     ("02", 5): lambda: f"{2000 // 1000 * (4000 // 1000) + 1}, one for each chunk and the metadata",
     ("03", 3): lambda: f"1 and {2000 // 1000 * (4000 // 1000)}",
     ("05", 1): lambda: f"{met(0, 1000, 500) * met(400, 400, 500)}",
