@@ -172,7 +172,7 @@ def test_a_region_is_written_as_drawn(shown, store, array, rows, cols):
     texts, alt = shown[0]
     read, written = store.counts["read"], store.counts["written"]
     assert f"{read} chunk{'s' * (read != 1)}, covered in part" in texts
-    assert f"{written} chunks: {written * 62_500:,} pixels\n{written - read} of them not read" in texts
+    assert f"{written} chunks: {written * 62_500:,} pixels\n{written - read or 'none'} of them without reading" in texts
     assert f"A region of {region.size:,} pixels" in alt
     assert f"{written - read} covered whole" in alt
 

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 import zarr
 from matplotlib.colors import to_rgb
-from matplotlib.patches import FancyBboxPatch, Polygon, Rectangle
+from matplotlib.patches import FancyBboxPatch, Patch, Polygon, Rectangle
 from matplotlib.pyplot import figure
 
 from workshop import maps
@@ -46,7 +46,8 @@ class _Canvas:
 
     def __init__(self, heads: dict[float, str]) -> None:
         self.figure = figure(figsize=(10, 3.5))
-        self.ax = self.figure.add_axes((0, 0, 1, 1), xlim=(0, 10), ylim=(0, 3.5))
+        # only the part that has the heads: notebooks cut off what is empty below, but not where axes are
+        self.ax = self.figure.add_axes((0, 6 / 7, 1, 1 / 7), xlim=(0, 10), ylim=(3, 3.5))
         self.ax.axis("off")
         for x, text in heads.items():
             self.text(x, 3.22, text, fontsize=10, weight="bold", va="baseline")
@@ -66,16 +67,20 @@ class _Canvas:
 
     def box(self, x: float, y: float, width: float, height: float, text: str, color: str = BLUE, **style) -> None:
         """Draw a box around a text; the point is its lower left corner."""
-        look = {"facecolor": _pale(color), "edgecolor": color, "linewidth": 1.3}
-        self.ax.add_patch(FancyBboxPatch((x, y), width, height, "round,pad=0,rounding_size=0.06", **look))
+        shape = FancyBboxPatch((x, y), width, height, "round,pad=0,rounding_size=0.06")
+        self.patch(shape, facecolor=_pale(color), edgecolor=color, linewidth=1.3)
         self.text(x + width / 2, y + height / 2, text, width - 0.12, **style)
 
     def arrow(self, start: Point, end: Point) -> None:
         look = {"arrowstyle": "-|>", "color": "0.25", "shrinkA": 2, "shrinkB": 2, "lw": 1.4}
-        self.ax.annotate("", end, start, arrowprops=look)
+        self.ax.annotate("", end, start, arrowprops=look, annotation_clip=False)
 
     def area(self, corners: list[Point], color: str = BLUE, share: float = 0.25) -> None:
-        self.ax.add_patch(Polygon(corners, facecolor=_pale(color, share), edgecolor=color, linewidth=1.3))
+        self.patch(Polygon(corners), facecolor=_pale(color, share), edgecolor=color, linewidth=1.3)
+
+    def patch(self, shape: Patch, **look) -> None:
+        shape.set(**look)
+        self.ax.add_patch(shape).set_clip_on(False)
 
 
 def _scaled(shape: tuple[int, ...], width: float, height: float) -> Point:
@@ -114,7 +119,7 @@ class _Grid:
 
     def pixels(self, row: int, end_row: int, col: int, end_col: int, **style) -> None:
         (left, low), (right, high) = self.place(end_row, col), self.place(row, end_col)
-        self.canvas.ax.add_patch(Rectangle((left, low), right - left, high - low, **style))
+        self.canvas.patch(Rectangle((left, low), right - left, high - low), **style)
 
     def chunk(self, row: int, col: int, **style) -> Point:
         """Mark a chunk, and return the middle of its right edge."""
@@ -158,7 +163,7 @@ def show_dataset(dataset: xr.Dataset) -> None:
         )
         for dim, (xs, ys, place, turn) in zip(variable.dims[::-1], sides[: variable.ndim], strict=True):
             ends = [_short(end) for end in dataset[dim].values[[0, -1]]] if dim in dataset.coords else []
-            canvas.ax.plot(xs, ys, color=ORANGE if ends else "0.75", linewidth=4, solid_capstyle="butt")
+            canvas.ax.plot(xs, ys, color=ORANGE if ends else "0.75", linewidth=4, solid_capstyle="butt", clip_on=False)
             text = " … ".join(ends[::-1] if turn else ends)  # a turned text is read upwards
             canvas.text(*place, f"{dim}: {dataset.sizes[dim]:,}\n{'' if turn == 45 else text}".strip(), rotation=turn)
     along = [name for name in dataset.coords if name in dataset.dims]
@@ -170,7 +175,7 @@ def show_dataset(dataset: xr.Dataset) -> None:
     if not attributes:
         owner, attributes = next((name, variable.attrs) for name, variable in variables.items())
     canvas.area([(7.6, 0.62), (7.8, 1.15), (9.9, 1.15), (9.9, 0.1), (7.8, 0.1)], GREEN)
-    canvas.ax.plot(7.76, 0.62, "o", markersize=5, markerfacecolor="white", markeredgecolor=GREEN)
+    canvas.ax.plot(7.76, 0.62, "o", markersize=5, markerfacecolor="white", markeredgecolor=GREEN, clip_on=False)
     rows = [f"{owner}.attrs", *(f"{name}: {value}" for name, value in attributes.items())]
     rows[3:] = [f"and {len(rows) - 3} more"] * (len(rows) > 3)
     canvas.text(8.88, 0.62, "\n".join(rows), 1.9)
@@ -340,14 +345,18 @@ def show_region_write(array: zarr.Array, region: tuple[slice, ...]) -> None:
         grid.chunk(*chunk[-2:], **looks[covered][1])
     grid.pixels(*spans[-2], *spans[-1], **looks[2][1])
     for x, (text, look) in zip((0.45, 1.65, 3.2), looks, strict=True):
-        canvas.ax.add_patch(Rectangle((x, 0.1), 0.2, 0.16, **look))
+        canvas.patch(Rectangle((x, 0.1), 0.2, 0.16), **look)
         canvas.text(x + 0.28, 0.18, text, ha="left")
     (read, replaced), pixels = numbers, prod(stop - start for start, stop in spans)
     moved = sum(numbers) * prod(array.chunks)
     steps = (
         ("1  read", f"{_many(read, 'chunk')}, covered in part", ORANGE),
         ("2  change", f"{_many(pixels, 'pixel')} in memory", BLUE),
-        ("3  write", f"{_many(read + replaced, 'chunk')}: {moved:,} pixels\n{replaced} of them not read", GREEN),
+        (
+            "3  write",
+            f"{_many(read + replaced, 'chunk')}: {moved:,} pixels\n{replaced or 'none'} of them without reading",
+            GREEN,
+        ),
     )
     for y, (head, text, color) in zip((2.35, 1.3, 0.25), steps, strict=True):
         canvas.box(5.3, y, 1.3, 0.75, head, color, weight="bold", fontsize=10)
@@ -376,20 +385,22 @@ def show_forks(repo: icechunk.Repository, path: str, written: Mapping[str, int],
             f"{dict(written)}; draw right after their commit, and count each chunk once"
         )
     canvas = _Canvas({0.75: "snapshot", 2.3: "session", 4.65: "fork and write", 7.2: "merge", 9.1: "commit"})
-    canvas.box(0.1, 1.35, 1.3, 0.6, f"{before.id[:8]}\n{before.message}", GRAY)
-    canvas.arrow((1.4, 1.65), (1.75, 1.65))
-    canvas.box(1.75, 1.35, 1.1, 0.6, f"writable,\n{branch}")
     shown = list(written.items())[:MOST]
+    middle = 2.87 - 0.36 * len(shown)
+    low = middle - 0.3
+    canvas.box(0.1, low, 1.3, 0.6, f"{before.id[:8]}\n{before.message}", GRAY)
+    canvas.arrow((1.4, middle), (1.75, middle))
+    canvas.box(1.75, low, 1.1, 0.6, f"writable,\n{branch}")
     for number, (name, chunks) in enumerate(shown):
-        y = 1.65 + ((len(shown) - 1) / 2 - number) * 0.72
-        canvas.arrow((2.85, 1.65), (3.5, y))
+        y = 2.51 - 0.72 * number
+        canvas.arrow((2.85, middle), (3.5, y))
         canvas.box(3.5, y - 0.27, 2.3, 0.54, f"fork {number + 1}: {name}\n{_many(chunks, 'chunk')}", ORANGE)
-        canvas.arrow((5.8, y), (6.5, 1.65))
+        canvas.arrow((5.8, y), (6.5, middle))
     if len(written) > MOST:
-        canvas.text(4.65, 0.12, f"and {_many(len(written) - MOST, 'more fork')}")
-    canvas.box(6.5, 1.35, 1.4, 0.6, f"session with\n{_many(total, 'chunk')}")
-    canvas.arrow((7.9, 1.65), (8.3, 1.65))
-    canvas.box(8.3, 1.35, 1.6, 0.6, f"{after.id[:8]}\n{after.message}", GREEN)
+        canvas.text(4.65, 0.0, f"and {_many(len(written) - MOST, 'more fork')}", va="bottom")
+    canvas.box(6.5, low, 1.4, 0.6, f"session with\n{_many(total, 'chunk')}")
+    canvas.arrow((7.9, middle), (8.3, middle))
+    canvas.box(8.3, low, 1.6, 0.6, f"{after.id[:8]}\n{after.message}", GREEN)
     forks = "; ".join(f"{name}, {_many(chunks, 'chunk')}" for name, chunks in written.items())
     maps.show(
         canvas.figure,
