@@ -1,7 +1,9 @@
 """Checks of appendix A2 (many writers)."""
 
 import threading
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import icechunk
 import numpy as np
@@ -13,6 +15,25 @@ from workshop.tiles import TEACHING_WINDOW, YEARS
 
 _RIVALS = 3  # commits that land first
 _SECONDS = 10  # until a function must have returned
+_GARBAGE, _WORK = 4, 2  # chunks, of shared_repository
+
+
+def _noise(rows: int) -> np.ndarray:
+    return np.random.default_rng(rows).integers(0, 200, (500 * rows, 500), dtype=np.uint8)
+
+
+def shared_repository() -> tuple[icechunk.Repository, icechunk.Session, datetime]:
+    """Make a repository in memory with garbage and, later, a colleague's open session; return when that began, too."""
+    repo = icechunk.Repository.create(icechunk.in_memory_storage())
+    with repo.transaction("main", message="Create") as store:
+        zarr.create_array(store, name="lulc", data=_noise(6), chunks=(500, 500), fill_value=255)
+    forgotten = repo.writable_session("main")
+    zarr.open_array(forgotten.store, path="lulc", mode="r+")[: 500 * _GARBAGE] = _noise(_GARBAGE)
+    time.sleep(1)
+    began = datetime.now(UTC)
+    work = repo.writable_session("main")
+    zarr.open_array(work.store, path="lulc", mode="r+")[: 500 * _WORK] = _noise(_WORK)
+    return repo, work, began
 
 
 @exercise(
@@ -145,3 +166,35 @@ def _explain(error: Exception | None, tries: int) -> None:
         what = "Catch it, and start again" if tries == 1 else f"It gave up after {tries} tries: use a loop"
         raise NotRightError(f"Another commit landed first, and a ConflictError came out. {what}.")
     raise NotRightError(f"Called with a repository, edit and 'Mine', it raised {type(error).__name__}: {error}")
+
+
+@exercise(
+    "a2-3",
+    expects="a repository, a session, and a count of chunks",
+    hint="Which time lies between the garbage and your colleague's first chunk? `garbage_collect` takes it as its "
+    "cutoff. Try it with `dry_run=True` first.",
+    more="`began` is such a time. What `garbage_collect` returns has the attribute `chunks_deleted`.",
+)
+def _tidied(repo: icechunk.Repository, work: icechunk.Session, deleted: int) -> str:
+    if not isinstance(repo, icechunk.Repository) or not isinstance(work, icechunk.Session):
+        raise NotRightError(f"Expected shared and work, found {type(repo).__name__} and {type(work).__name__}.")
+    left = sum(entry.key.startswith("chunks/") for entry in repo.storage.list_objects_metadata()) - 6 - _WORK
+    try:
+        hers = zarr.open_array(work.store, path="lulc", mode="r")[: 500 * _WORK]
+    except icechunk.IcechunkError:
+        hers = None
+    if left < 0 or hers is None or not np.array_equal(hers, _noise(_WORK)):
+        raise NotRightError(
+            "Chunks of the open session are gone. Its commit would succeed, and its pixels be lost. Run the cell that "
+            "makes shared once more, and start over."
+        )
+    if left:
+        raise NotRightError(
+            f"Your colleague's chunks are safe, but {left} chunks of garbage are still there: the cutoff is before "
+            "them, or it was a dry run."
+        )
+    if isinstance(deleted, bool) or not isinstance(deleted, int | np.integer):
+        raise NotRightError(f"The garbage is gone. deleted should be a count of chunks, found {deleted!r}.")
+    if deleted != _GARBAGE:
+        raise NotRightError(f"The garbage is gone, but {deleted} isn't the number of chunks that were deleted.")
+    return f"{_GARBAGE} chunks of garbage are gone, and your colleague can commit."
