@@ -97,7 +97,7 @@ starter:
 	if [ -n "$$(ls -A "$$TO" 2>/dev/null)" ]; then \
 		echo "$$TO: expected a new or empty folder, found something there: choose another one" >&2; exit 1; \
 	fi; \
-	mkdir -p "$$TO" && cp -R starter/. "$$TO" && rm -rf "$$TO/__pycache__" && echo "Begin with $$TO/README.md"
+	mkdir -p "$$TO" && cp -R starter/. "$$TO" && rm -rf "$$TO/__pycache__" && echo "Start with $$TO/README.md"
 
 # On a train, what is built already must do; the site and the tests go without where nothing is.
 viewer-where-npm-is hub-where-npm-is: %-where-npm-is:
