@@ -162,7 +162,7 @@ def _stranger(repo: icechunk.Repository, before: xr.DataArray) -> str:
     defect = dict(x=slice(DEFECT_BOX.west, DEFECT_BOX.east), y=slice(DEFECT_BOX.north, DEFECT_BOX.south))
     found = before.sel(year=YEARS[-1], **defect).values
     if np.array_equal(found, read_box(YEARS[-1], DEFECT_BOX)):
-        return "You read the state before the repair, and nobody gave you a key."
+        return "You read the state before the repair, without any keys."
     if (found == 10).all():
         raise NotRightError("The west of 2020 is repaired here, so this is v1.1 or main. The tag is v1.0.")
     raise NotRightError("These aren't the pixels of v1.0 in the west of 2020.")
