@@ -333,10 +333,10 @@ def answer(page, name, source):
 
 def look_at_answers(page):
     """A wrong answer shows its mark and a hint, a right one its mark."""
-    shown = answer(page, "02-2", "built_up_percent = 50")
+    shown = answer(page, "02-2", "built_up_km2 = 50")
     page.wait(lambda: "✗ 02-2: not right yet" in shown.text)
     page.keep("check-wrong")
-    shown = answer(page, "02-2", "built_up_percent = (lulc == 250).mean().item() * 100")
+    shown = answer(page, "02-2", "built_up_km2 = (window == 250).sum().item() * pixel_size(40.75)['area (m²)'] / 1e6")
     page.wait(lambda: "✓ 02-2: right" in shown.text)
     page.keep("check-right")
 
