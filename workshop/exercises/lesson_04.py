@@ -69,7 +69,7 @@ differing = wrong_pixels(____, 2010)
 snapshot_2010 = session.____("Add 2010")
 ```""",
     more="Section 3 does the same for other years. Write, compare and commit through the *same* session, and run the "
-    "cell once: an append does not look whether the year is there already. To begin again, make `practice` again.",
+    "cell once: an append doesn't check whether the year is there already. To begin again, make `practice` again.",
 )
 def _appended(repo: icechunk.Repository, differing: int, snapshot: str) -> str:
     _check_repository(repo, "practice")
@@ -172,7 +172,7 @@ def _release(repo: icechunk.Repository, tag: str, years: list[int]) -> str:
         raise NotRightError("The tag is right. These are the years of main; read through the tag instead.")
     if years != expected:
         raise NotRightError(f"The tag is right. Through it you find four years, not {years}.")
-    return "Whatever main becomes, this name stands for those four years."
+    return "Whatever main becomes, this name leads to those four years."
 
 
 @exercise(

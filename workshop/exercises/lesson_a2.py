@@ -105,7 +105,7 @@ def commit_edit(repo, edit, message):
         except icechunk.____:
             continue  # another commit landed first
 ```""",
-    more="A session that lost the race began at a snapshot that is no longer the tip, and never will be again. So the "
+    more="A session that lost the race began at a snapshot that's no longer the tip, and never will be again. So the "
     "line that opens the session must be *inside* the loop, and so must the edit.",
 )
 def _persistent(commit_edit: Callable) -> str:
@@ -171,7 +171,7 @@ def _explain(error: Exception | None, tries: int) -> None:
 @exercise(
     "a2-3",
     expects="a repository, a session, and a count of chunks",
-    hint="Which time lies between the garbage and your colleague's first chunk? `garbage_collect` takes it as its "
+    hint="Which time is between the garbage and your colleague's first chunk? `garbage_collect` takes it as its "
     "cutoff. Try it with `dry_run=True` first.",
     more="`began` is such a time. What `garbage_collect` returns has the attribute `chunks_deleted`.",
 )
