@@ -226,7 +226,7 @@ def _modes(pixels: np.ndarray, n: int) -> np.ndarray:
 fourth = world.coarsen(levels[0], ____)
 described = conventions.describe(fourth.drop_encoding())
 described.to_zarr(plain, group=____, mode="w", encoding=encoding(____), write_empty_chunks=True, consolidated=False)
-zarr.open_group(plain, mode="r+").attrs.update(conventions.pyramid([____, ____]))
+zarr.open_group(plain, mode="r+").attrs.update(conventions.pyramid([*____, ____]))
 zarr.____(plain)
 more = plain
 ```""",
