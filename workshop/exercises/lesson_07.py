@@ -84,11 +84,10 @@ def _read_chunk(year: int) -> np.ndarray:
     "07-2",
     expects="the repository, your function and your session",
     hint=SKELETON,
-    more="In the cube, the chunk's first row is `(80 - 41) * 4000`, and its first column `(-112 + 180) * 4000`. The tile "
-    "begins at 50 north and 120 west, so there they are `(50 - 41) * 4000` and `(-112 + 120) * 4000`; `Window` takes the "
-    "column first. Open the "
-    "array in `fork.store`, and end the function with `return fork`. Each year gets a fork of its own; all five forks "
-    "are merged into the session that they came from, and only then it's committed.",
+    more="In the cube, the chunk's first row is `(80 - 41) * 4000`, and its first column is `(-112 + 180) * 4000`. The "
+    "tile begins at 50 north and 120 west, so in the tile they are `(50 - 41) * 4000` and `(-112 + 120) * 4000`. "
+    "`Window` takes the column first. Open the array in `fork.store`, and end the function with `return fork`. Each "
+    "year gets a fork of its own. Merge all five into the session they came from, then commit it.",
 )
 def _worker(repo: icechunk.Repository, write_year: Callable, session: Any) -> str:
     if not isinstance(repo, icechunk.Repository):
@@ -182,7 +181,7 @@ def world_with_gaps(storage: icechunk.Storage) -> icechunk.Repository:
     hint="The metadata of each commit names its tiles. What should be there, minus what is there, is missing.",
     more='`snapshot.metadata["year"]` and `snapshot.metadata["tiles"]` say what a commit brought; the first two have '
     "neither. Put pairs `(year, name)` into a set, and subtract it from the set of all twenty. Then call "
-    "`world.ingest(gaps, names, [year], box=around)` for each year that has a gap.",
+    "`world.ingest(gaps, names, [year], box=around)` once per year that has a gap.",
 )
 def _gaps(repo: icechunk.Repository, missing: set[tuple[int, str]]) -> str:
     try:
