@@ -153,7 +153,7 @@ def test_live_views_are_replaced_by_a_note(pages):
     text = "".join(page.get_text() for page in pages.values())
     assert "Map(center=" not in text.replace("leafmap.Map(center=", "") and ":DynamicMap" not in text
     live = {name: len(pages[name].select("p.live")) for name in LESSONS}
-    assert list(live.values()) == [0, 2, 2, 0, 1, 0, 0, 0, 1, 0, 0, 0]
+    assert list(live.values()) == [0, 2, 1, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0]
 
 
 @every_lesson
