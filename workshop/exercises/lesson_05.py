@@ -51,7 +51,7 @@ def _patch(answer: xr.DataArray) -> str:
 
 
 def _check_patched(store: icechunk.IcechunkStore) -> None:
-    """Raise unless a store holds the tiles and the patch, with a hint that names the likely mistake."""
+    """Raise unless a store has the tiles and the patch, with a hint that names the likely mistake."""
     array = zarr.open_array(store, path="lulc", mode="r")
     if array.dtype != np.uint8:
         raise NotRightError(
