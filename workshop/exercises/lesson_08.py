@@ -89,14 +89,14 @@ def _built_up(answer: float) -> str:
         raise NotRightError(
             "No pixel is inside: the outline is still in meters, and the cube is in degrees (`to_crs`)."
         )
-    touched, in_box = _count(shape, year, all_touched=True)[1, group], _count(shape.envelope, year)[1, group]
+    touched, in_box = (_count(part, year, all_touched=True)[1, group] for part in (shape, shape.envelope))
     recognize(answer, (touched, "That's with every pixel that the border touches: leave out `all_touched`.", 1e-3))
     for other in YEARS:
         recognize(answer, (_count(shape, other)[1, group], f"That's the year {other}; we want {year}.", 1e-3))
     in_frame = "That's the box around the outline: keep only the pixels inside the polygon."
     recognize(answer, (in_box, in_frame, 5e-3), (_count(framed, year)[1, group], in_frame, 5e-3))  # in whole pixels
     outside = "That's what is outside the outline: `rasterize` sets 1 inside, `geometry_mask` sets True outside."
-    recognize(answer, (in_box - km2, outside, 5e-3))
+    recognize(answer, (in_box - km2, outside, 1e-3))
     for side, what in ((30, "30 m x 30 m"), (RESOLUTION * 111_320, "square")):
         hint = f"The pixels are right, but taken as {what}: they get narrower toward the poles."
         recognize(answer, (pixels * side**2 / 1e6, hint, 2e-3))
