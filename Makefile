@@ -1,12 +1,14 @@
-# The workshop's commands; the README spells `lab` and `test` out for Windows.
-#   make lab      set up, then open JupyterLab on your own copies of the lessons, in work/
-#   make fresh    new copies; yours are kept            make render   execute the notebooks and store their outputs
+# The workshop's commands; the README spells `lab`, `fresh` and `test` out for Windows.
+#   make lab      set up, then open JupyterLab on your copies of the lessons, in work/
+#   make fresh    new copies; yours are put aside       make render   run the notebooks and store their outputs
 #   make test     set up, then run the suite, offline   make soak     run the tests that take long, and are not in it
-#   make lint     ruff, code and notebooks              make lock     resolve the dependencies anew
-#   make doctor   say whether this machine is ready     make bench    measure speed, write benchmarks/README.md
+#   make lint     ruff, code and notebooks              make lock     resolve the dependencies again
+#   make doctor   check whether this machine is ready   make bench    measure speed, write benchmarks/README.md
 #   make clean    remove environment and caches         make site     build the web site from the stored outputs
 #   make viewer   build the page that reads a published cube in the browser (with npm), into build/viewer
-#   make starter TO=../my-cube   copy the starter for a cube of one's own into a new folder
+#   make picture  draw the README's picture, docs/_static/cube.png, with the viewer in a browser
+#   make hub      install a JupyterHub into build/hub (with npm), for `make soak`
+#   make starter TO=../my-cube   copy the starter for a cube of your own rasters into a new folder
 
 # Another Python: `make test PYTHON_VERSION=3.13` makes a new environment with it.
 PYTHON_VERSION ?= >=3.12,<3.14
@@ -23,7 +25,7 @@ SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 # Compiled modules halve the start of every kernel; another active environment must not leak in.
 unexport PYTHONDONTWRITEBYTECODE VIRTUAL_ENV CONDA_PREFIX PYTHONPATH
 
-.PHONY: lab fresh test soak render lock lint bench doctor site viewer starter clean setup browser viewer-where-npm-is
+.PHONY: lab fresh test soak render lock lint bench doctor site viewer picture hub starter clean setup browser viewer-where-npm-is hub-where-npm-is
 
 lab: setup
 	@$(RUN) tools/copies.py
@@ -37,7 +39,7 @@ fresh: setup
 test: setup $(if $(CI),browser viewer,viewer-where-npm-is)
 	$(RUN) tests/offline.py $(RUN) -m pytest
 
-soak: setup $(if $(CI),browser viewer,viewer-where-npm-is)
+soak: setup $(if $(CI),browser viewer hub,viewer-where-npm-is hub-where-npm-is)
 	$(RUN) tests/offline.py $(RUN) -m pytest -m soak
 
 render: setup
@@ -71,6 +73,21 @@ viewer/node_modules/.package-lock.json: viewer/package-lock.json viewer/.npmrc
 	npm ci --silent --prefix viewer
 	touch $@
 
+# A JupyterHub for tests/test_hub.py. The users' servers run in .venv, so its packages are beside, in the same versions.
+hub: build/hub/.ready
+
+build/hub/.ready: $(wildcard tests/hub/*.* tests/hub/.npmrc) $(ENVIRONMENT) | $(OWN_UV)
+	rm -rf build/hub
+	mkdir -p build/hub
+	cp tests/hub/package.json tests/hub/package-lock.json tests/hub/.npmrc build/hub
+	npm ci --silent --prefix build/hub
+	"$(UV)" pip install --quiet --python $(RUN) --target build/hub/python --no-deps --require-hashes \
+		-r tests/hub/requirements.lock
+	touch $@
+
+picture: setup viewer browser
+	$(RUN) -m tools.picture
+
 # The shell reads TO itself, so it may hold spaces. A folder that holds something is left alone.
 starter:
 	@case "$$TO" in \
@@ -80,12 +97,12 @@ starter:
 	if [ -n "$$(ls -A "$$TO" 2>/dev/null)" ]; then \
 		echo "$$TO: expected a new or empty folder, found something there: choose another one" >&2; exit 1; \
 	fi; \
-	mkdir -p "$$TO" && cp -R starter/. "$$TO" && rm -rf "$$TO/__pycache__" && echo "Begin with $$TO/README.md"
+	mkdir -p "$$TO" && cp -R starter/. "$$TO" && rm -rf "$$TO/__pycache__" && echo "Start with $$TO/README.md"
 
 # On a train, what is built already must do; the site and the tests go without where nothing is.
-viewer-where-npm-is:
-	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory viewer || echo "The viewer was not built"; \
-		else echo "Without npm, there is no viewer"; fi
+viewer-where-npm-is hub-where-npm-is: %-where-npm-is:
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $* || echo "The $* was not built"; \
+		else echo "Without npm, there is no $*"; fi
 
 setup: $(ENVIRONMENT)
 	$(RUN) -m workshop.sample
@@ -110,6 +127,9 @@ $(ENVIRONMENT): requirements.lock pyproject.toml | $(OWN_UV)
 
 lock: | $(OWN_UV)
 	"$(UV)" run --no-project --python "$(PYTHON_VERSION)" tools/lock.py
+	"$(UV)" pip compile --quiet --upgrade --universal --python-version 3.12 --generate-hashes --no-annotate --no-emit-index-url \
+		--custom-compile-command "make lock" --constraint requirements.lock \
+		tests/hub/requirements.in -o tests/hub/requirements.lock
 
 clean:
 	rm -rf .venv .uv build viewer/node_modules .pytest_cache .ruff_cache notebooks/.ipynb_checkpoints solutions/.ipynb_checkpoints

@@ -16,7 +16,7 @@ VIEWER = ROOT / "build" / "viewer"
 with_viewer = (VIEWER / "index.html").is_file()
 
 project = "From GeoTIFFs to a datacube"
-language = "en_GB"
+language = "en_US"
 root_doc = "docs/index"
 include_patterns = [
     "docs/*.md",

@@ -1,4 +1,4 @@
-"""Build the cube from the folder, several dates at the same time. Run it once; update_cube.py does what comes later."""
+"""Build the cube from the folder, several dates at the same time. Run it once; update_cube.py does the rest."""
 
 import dask.array
 import icechunk

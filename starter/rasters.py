@@ -1,6 +1,6 @@
 """What your files say, which grid the cube has, and how the files of a date become a step of it.
 
-Read each of the settings: they are what differs from one archive to the next.
+Read every setting: they are what differs from one archive to the next.
 """
 
 import functools
@@ -23,23 +23,23 @@ from rasterio.warp import transform_bounds
 
 FOLDER = Path(os.environ.get("RASTERS", "rasters"))
 DATE, FORMAT = r"(\d{8})", "%Y%m%d"  # the date in a file's path, as a regular expression and for strptime
-VERSION = r"_P(\d+)"  # the processing: of files with the same name otherwise, only the highest is used; None for none
-BAND = None  # where each file holds one band: its name in the file's name, such as r"_(B\d+)"
-CLASSES = ()  # bands of codes, such as ("band_1",) or ("QA",): never averaged, and read as the integers that they are
-RESAMPLING = Resampling.bilinear  # of all other bands; Resampling.average for files that are much finer than the grid
-NODATA = None  # what means "no data" in files that don't declare it
-CHUNKS = (256, 256)  # rows, columns; each date has chunks of its own, so that it can be inserted and replaced
+VERSION = r"_P(\d+)"  # the processing number: of files that differ only in it, the highest is used; or None
+BAND = None  # if each file holds one band: where the band's name is in the path, such as r"_(B\d+)"
+CLASSES = ()  # bands of codes, such as ("band_1",) or ("QA",): never averaged, and read as integers
+RESAMPLING = Resampling.bilinear  # for all other bands; Resampling.average if files are much finer than the grid
+NODATA = None  # the number for "no data", if files don't declare it
+CHUNKS = (256, 256)  # rows, columns; each date has its own chunks, so it can be inserted and replaced
 ABOUT = {"Conventions": "CF-1.12", "title": "Reflectances of a valley", "license": "CC-BY-4.0", "source": "synthetic"}
 
 
 def storage() -> icechunk.Storage:
-    """Return where the cube is: in the bucket CUBE_BUCKET, below CUBE_PREFIX, or else in the folder `cube`."""
+    """Return where the cube is: in the bucket CUBE_BUCKET, under CUBE_PREFIX, or else in the folder `cube`."""
     if bucket := os.environ.get("CUBE_BUCKET"):
-        endpoint = os.environ.get("AWS_ENDPOINT_URL", "")  # of R2, MinIO and others; AWS needs none
+        endpoint = os.environ.get("AWS_ENDPOINT_URL", "")  # for R2, MinIO and others; AWS needs none
         own = {"endpoint_url": endpoint, "allow_http": endpoint.startswith("http:"), "force_path_style": True}
         prefix = os.environ.get("CUBE_PREFIX") or "cube"
         return icechunk.s3_storage(bucket=bucket, prefix=prefix, from_env=True, **(own if endpoint else {}))
-    icechunk.set_logs_filter("error")  # a folder is safe for one writer, and says so each time
+    icechunk.set_logs_filter("error")  # else it warns each time that a folder is safe for one writer only
     return icechunk.local_filesystem_storage("cube")
 
 
@@ -49,13 +49,13 @@ def read(session: icechunk.Session) -> xr.Dataset:
 
 
 def alignment(crs: rasterio.CRS, width: float, height: float, west: float, north: float) -> tuple:
-    """Return CRS, size of a pixel, and where pixels begin: where two rasters agree in these, pixels can be copied."""
-    begin = np.round(np.array([west / width, north / height]) % 1, 2) % 1  # in shares of a pixel
+    """Return CRS, pixel size, and where pixels begin. If two rasters agree in all of it, pixels can be copied."""
+    begin = np.round(np.array([west / width, north / height]) % 1, 2) % 1  # in fractions of a pixel
     return crs.to_string(), float(f"{width:.12g}"), float(f"{height:.12g}"), *begin.tolist()
 
 
 def processing(name: str) -> tuple[str, int]:
-    """Return a file's name without the processing, and its number."""
+    """Return a file's name without its processing number, and that number."""
     found = re.search(VERSION, name) if VERSION else None
     return (name.replace(found[0], "", 1), int(found[1])) if found else (name, 0)
 
@@ -69,7 +69,7 @@ def look_at(path: Path) -> dict:
         line["scene"], line["version"] = processing(name)
         line["date"] = datetime.strptime(date[1], FORMAT) if date else None
         if date and line["date"].strftime(FORMAT) != date[1]:  # strptime also takes 2019033 for March 3
-            raise ValueError(f"FORMAT {FORMAT} doesn't fit {date[1]}")
+            raise ValueError(f"FORMAT {FORMAT} does not fit {date[1]}")
         with rasterio.open(path) as src:
             _ = [src.checksum(k) for k in src.indexes]  # reads every pixel
             (west, east), (south, north) = sorted(src.bounds[::2]), sorted(src.bounds[1::2])  # south up is fine
@@ -97,35 +97,32 @@ def look_at(path: Path) -> dict:
 
 
 def take_stock() -> pd.DataFrame:
-    """Return a table of the GeoTIFFs below the folder."""
+    """Return a table of the GeoTIFFs in the folder, at any depth."""
     paths = sorted(path for path in FOLDER.rglob("*") if path.suffix.lower() in (".tif", ".tiff"))
     stock = pd.DataFrame([look_at(path) for path in paths])
     if stock.empty or stock["problem"].all():
         found = "; ".join(stock["problem"].unique()) if len(stock) else "none at all"
-        raise ValueError(f"{FOLDER}: expected GeoTIFFs that can be used, found {len(stock)} that can't: {found}")
+        raise ValueError(f"{FOLDER}: expected GeoTIFFs that can be used, found {len(stock)} that cannot: {found}")
     return stock
 
 
 def overlap(one: tuple, other: tuple) -> float:
-    """Return which share of the smaller of two files both cover."""
+    """Return the fraction of the smaller file that both files cover."""
     boxes = np.array([one.box, transform_bounds(other.alignment[0], one.alignment[0], *other.box)])
     both = np.clip(boxes[:, 2:].min(axis=0) - boxes[:, :2].max(axis=0), 0, None)
     return both.prod() / (boxes[:, 2:] - boxes[:, :2]).prod(axis=1).min()
 
 
 def usable(stock: pd.DataFrame) -> pd.DataFrame:
-    """Return the files without a problem, and of each scene the newest processing."""
+    """Return the files without a problem, and only the newest processing of each scene."""
     good = stock[stock["problem"] == ""].sort_values("version", kind="stable")
     files = good.drop_duplicates("scene", keep="last").sort_values(["date", "file"])
     for date, day in files.groupby("date"):
         for one, other in combinations(day.itertuples(), 2):
             if {*one.bands} & {*other.bands} and overlap(one, other) > 0.9:
-                found = (
-                    f"found {one.file} and {other.file}. Different hours? Set DATE and FORMAT. Different bands? BAND."
-                )
-                raise ValueError(
-                    f"{date}: expected one file for a place and band, {found} A newer processing? VERSION."
-                )
+                advice = "Different hours? Set DATE, FORMAT. Different bands? BAND. A newer processing? VERSION."
+                found = f"expected one file per place and band, found {one.file} and {other.file}"
+                raise ValueError(f"{date}: {found}. {advice}")
     return files
 
 
@@ -160,7 +157,7 @@ def place(file: pd.Series, grid: xr.Dataset) -> xr.Dataset:
 
 
 def step_of(files: pd.DataFrame, grid: xr.Dataset) -> xr.Dataset:
-    """Return the files of a date on the grid; where several have a value, the first of them does."""
+    """Return the files of a date on the grid; where several have a value, the first one is used."""
     step = functools.reduce(xr.Dataset.combine_first, [place(file, grid) for _, file in files.iterrows()])
     for name, band in step.items():
         if name in CLASSES:
@@ -175,7 +172,7 @@ def step_of(files: pd.DataFrame, grid: xr.Dataset) -> xr.Dataset:
 
 
 def encodings(files: pd.DataFrame) -> dict:
-    """Return how the cube stores each band, as most files do, and dates."""
+    """Return how the cube stores dates, and each band: the way most files store it."""
     stored = {}
     for name in dict.fromkeys(name for bands in files["bands"] for name in bands):
         lines = files[[name in bands for bands in files["bands"]]]
@@ -195,7 +192,7 @@ def encodings(files: pd.DataFrame) -> dict:
 
 
 def describe(grid: xr.Dataset) -> dict:
-    """Return what tells other tools where the pixels are, by the Zarr conventions `proj` and `spatial`."""
+    """Return the Zarr conventions `proj` and `spatial`, which tell other tools where the pixels are."""
     transform, shape = list(grid.rio.transform())[:6], [grid.sizes["y"], grid.sizes["x"]]
     place = zarr_cm.spatial.create(
         dimensions=["y", "x"], transform=transform, bbox=list(grid.rio.bounds()), shape=shape, registration="pixel"

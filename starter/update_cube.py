@@ -63,12 +63,14 @@ def write(session: icechunk.Session, files: pd.DataFrame) -> icechunk.Session:
         other = (abs(stored - band.astype(stored.dtype)) > half) | (stored.isnull() != band.isnull())
         if count := int(other.sum().compute(scheduler="threads")):  # chunk by chunk, here and not in other workers
             text = f"{name} of {list(files['file'])}: expected to read what was written, found {count} other numbers"
-            raise ValueError(f"{text}: do they fit into {stored.encoding['dtype']}, and is none of them its no data?")
+            raise ValueError(
+                f"{text}: do they fit into {stored.encoding['dtype']}, and is none of them the number for no data?"
+            )
     return session
 
 
 def record(session: icechunk.Session, files: pd.DataFrame) -> dict:
-    """Note in the cube from which files a date was made."""
+    """Note in the cube which files a date was made from."""
     group = zarr.open_group(session.store)
     made = {files["date"].iloc[0].isoformat(): sources(files)}
     group.attrs["sources"] = group.attrs["sources"] | made
@@ -83,7 +85,7 @@ def tag(repo: icechunk.Repository) -> None:
 
 
 def update(repo: icechunk.Repository, stock: pd.DataFrame) -> None:
-    """Write each date whose files are new or have changed; each is a commit, so what was cut off goes on."""
+    """Write each date whose files are new or have changed. Each is a commit, so a run that was killed can go on."""
     cube = rasters.read(repo.readonly_session("main"))
     for date, files in rasters.usable(stock).groupby("date"):
         made = cube.attrs["sources"].get(date.isoformat(), {})

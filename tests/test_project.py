@@ -9,11 +9,14 @@ from importlib.util import find_spec
 from itertools import pairwise
 
 import nbformat
+import pytest
+from attempts import tagged
 from conftest import NOTEBOOKS, ROOT, SOLUTIONS
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from tools import lock
+from tools import card, lock
+from tools import minutes as model
 
 
 def pins():
@@ -62,20 +65,55 @@ def test_minutes_of_the_lessons_are_those_of_the_readme():
         assert tuple(map(int, stated.groups())) == minutes()[path.stem[:2]], path.name
 
 
-def test_schedules_add_up_and_give_each_lesson_its_minutes():
-    guide = (ROOT / "docs" / "instructors.md").read_text()
-    for title, hours in (("Three hours", 3), ("A full day", 8), ("Your own rasters", 3)):
-        table = guide.split(f"## {title}\n")[1].split("\n## ")[0]
-        rows = re.findall(r"^\| (\d\d:\d\d) \| (\d+) \| (.*) \|$", table, flags=re.MULTILINE)
-        begins = [datetime.strptime(row[0], "%H:%M") for row in rows]
-        for (begin, row), (end, _) in pairwise(zip(begins, rows, strict=True)):
-            assert (end - begin).seconds == 60 * int(row[1]), row
-        assert (begins[-1] - begins[0]).seconds == 3600 * hours
-        for _, spent, what in rows:
-            if core := re.match(r"(?:Lesson )?(\w\w)\w*, core", what):
-                assert int(spent) == minutes()[core[1].lower()][0], what
-            elif lesson := re.match(r"Lesson (\d\d), exercises", what):
-                assert int(spent) == minutes()[lesson[1]][1], what
+def schedule(title):
+    """Return the rows (begin, minutes, what) of a schedule in the instructors' guide."""
+    table = (ROOT / "docs" / "instructors.md").read_text().split(f"## {title}\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (\d\d:\d\d) \| (\d+) \| (.*) \|$", table, flags=re.MULTILINE)
+    return [(datetime.strptime(begin, "%H:%M"), int(spent), what) for begin, spent, what in rows]
+
+
+@pytest.mark.parametrize(("title", "hours"), [("Three hours", 3), ("A full day", 8), ("Your own rasters", 3)])
+def test_schedules_add_up_and_give_each_lesson_its_minutes(title, hours):
+    rows = schedule(title)
+    for (begin, spent, what), (end, _, _) in pairwise(rows):
+        assert (end - begin).seconds == 60 * spent, what
+    assert (rows[-1][0] - rows[0][0]).seconds == 3600 * hours
+    for _, spent, what in rows:
+        if core := re.match(r"(?:Lesson )?(\w\w)\w*, core", what):
+            assert spent == minutes()[core[1].lower()][0], what
+        elif lesson := re.match(r"Lesson (\d\d), exercises", what):
+            assert spent == minutes()[lesson[1]][1], what
+
+
+@pytest.mark.parametrize(("title", "lessons"), [("Three hours", range(1, 6)), ("A full day", range(1, 10))])
+def test_a_schedule_holds_every_lesson_with_an_exercise_a_quiz_and_slack(title, lessons):
+    rows = schedule(title)
+    content = [(spent, what) for _, spent, what in rows if re.match("Lesson|Exercise|Quiz", what)]
+    found = [re.sub(r"Exercises? (\d\d)-\d.*", r"Exercise \1", what) for _, what in content]
+    assert found == [part for n in lessons for part in (f"Lesson {n:02}, core", f"Exercise {n:02}", f"Quiz {n:02}")]
+    assert all(spent >= 6 for spent, what in content if what.startswith("Exercise"))
+    assert all(spent == 4 for spent, what in content if what.startswith("Quiz"))
+    slack = sum(spent for _, spent, what in rows if what.startswith("Slack"))
+    assert slack >= 0.15 * sum(spent for spent, _ in content)
+    rest = sum(spent for _, spent, what in rows if what.startswith(("Break", "Lunch")))
+    assert rest >= (20 if len(lessons) == 5 else 90)
+    exercises = {f"{n}-{k}" for _, what in content for n, k in re.findall(r"(\d\d)-(\d)", what)}
+    assert exercises <= {name for path in NOTEBOOKS for name in tagged(path, "exercise-")}
+
+
+def test_the_guide_says_how_the_model_counts_minutes():
+    text = (ROOT / "docs" / "instructors.md").read_text()
+    for said in (
+        f"{model.WORDS_PER_MINUTE} words of prose per minute",
+        f"{model.LINE_SECONDS} seconds per line of visible code",
+        f"{model.CELL_SECONDS} seconds per cell",
+        f"{model.PREDICT_SECONDS} seconds per **Predict**",
+    ):
+        assert said in text
+
+
+def test_the_minute_card_is_of_these_checkpoints():
+    assert card.PAGE.read_text(encoding="utf-8") == card.page(), "run `.venv/bin/python tools/card.py`"
 
 
 def test_checkpoints_are_on_the_screen_and_fill_the_core_path():
@@ -99,9 +137,25 @@ def test_checkpoints_are_on_the_screen_and_fill_the_core_path():
                 assert text in here, f"{path.stem}, section {section}: {text}"
 
 
+def test_one_version():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert re.search(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)[1] == version
+
+
+def test_every_way_in_makes_the_copies_and_opens_them():
+    readme = (ROOT / "README.md").read_text()
+    rows = dict(re.findall(r"^\| (\w+).*? \| (.*) \| .* \|$", readme.split("## Elsewhere")[1], flags=re.MULTILINE))
+    spelled_out = readme.split("```powershell")[1].split("```")[0].replace("\\", "/")
+    for way in (spelled_out, rows["conda"], rows["JupyterHub"]):
+        assert "python tools/copies.py" in way and "work" in way.replace("workshop", "")
+    assert "postBuild" in rows["Binder"] and "lab/tree/work" in rows["Binder"]
+    assert "`work/`" in rows["Codespaces"]
+
+
 def test_a_dev_container_does_what_the_readme_says():
     container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
-    assert container["postCreateCommand"] == "make setup"
+    assert container["postCreateCommand"] == "make setup && .venv/bin/python tools/copies.py"
     python = container["image"].split(":")[1]
     requires = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
     assert SpecifierSet(requires).contains(python)
@@ -113,5 +167,6 @@ def test_binder_finds_the_environment_and_prepares_the_sample_world():
     pip = re.findall(r'^      - "(.*)"$', lock.ENVIRONMENT.read_text(), flags=re.MULTILINE)
     assert pip[-1] == "--editable ."
     assert os.access(ROOT / "postBuild", os.X_OK)
-    module = re.search(r"python -m ([\w.]+)", (ROOT / "postBuild").read_text())[1]
-    assert find_spec(module) is not None
+    commands = re.findall(r"^python (.*)$", (ROOT / "postBuild").read_text(), flags=re.MULTILINE)
+    assert commands == ["-m workshop.sample", "tools/copies.py"]
+    assert find_spec("workshop.sample") and (ROOT / "tools" / "copies.py").is_file()

@@ -105,7 +105,7 @@ def test_nothing_comes_from_another_host(site, pages):
 
 def test_pages_can_be_read_by_everybody(pages):
     for name, page in pages.items():
-        assert page.html["lang"] == "en-GB", name
+        assert page.html["lang"] == "en-US", name
         levels = [int(heading.name[1]) for heading in page.find_all(re.compile("^h[1-6]$"))]
         assert levels.count(1) == 1, name
         assert levels[0] == 1 and all(b <= a + 1 for a, b in itertools.pairwise(levels)), (name, levels)
@@ -138,7 +138,7 @@ def test_answers_stand_folded_below_their_exercises(pages, name):
     tags = [tag for cell in read(name).cells for tag in cell.metadata.get("tags", [])]
     keys = [tag.removeprefix("check-") for tag in tags if tag.startswith("check-")]
     folds = pages[name].select("details.answer")
-    assert [fold["id"] for fold in folds] == [f"answer-{key}" for key in keys] and len(keys) >= 3
+    assert [fold["id"] for fold in folds] == [f"answer-{key}" for key in keys] and len(keys) >= 2
     for key, fold in zip(keys, folds, strict=True):
         assert not fold.has_attr("open")
         assert key in fold.summary.get_text()
@@ -153,7 +153,7 @@ def test_live_views_are_replaced_by_a_note(pages):
     text = "".join(page.get_text() for page in pages.values())
     assert "Map(center=" not in text.replace("ipyleaflet.Map(center=", "") and ":DynamicMap" not in text
     live = {name: len(pages[name].select("p.live")) for name in LESSONS}
-    assert list(live.values()) == [0, 2, 2, 0, 1, 0, 0, 0, 1, 0, 0]
+    assert list(live.values()) == [0, 2, 1, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0]
 
 
 @every_lesson
@@ -229,15 +229,18 @@ def test_the_viewer_stands_below_the_site_and_shows_its_store(site, driver, addr
 
 @needs_browser
 @pytest.mark.parametrize("from_file", [False, True], ids=["http", "file"])
-def test_search_finds_a_lesson(driver, site, address, from_file):
+@pytest.mark.parametrize(
+    ("word", "page"), [("Sankey", "notebooks/08-zonal-statistics.html"), ("ClosedClientError", "docs/symptoms.html")]
+)
+def test_search_finds_a_lesson_and_a_symptom(driver, site, address, from_file, word, page):
     driver.get(f"{site.as_uri() if from_file else address}/docs/index.html")
     driver.find_element(By.CSS_SELECTOR, ".bd-sidebar-primary .search-button-field").click()
     field = WebDriverWait(driver, PATIENCE).until(
         lambda d: d.find_element(By.CSS_SELECTOR, "dialog input[type=search]")
     )
-    field.send_keys("Sankey" + Keys.ENTER)
+    field.send_keys(word + Keys.ENTER)
     links = WebDriverWait(driver, PATIENCE).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#search-results li a"))
-    assert "notebooks/08-zonal-statistics.html" in links[0].get_attribute("href")
+    assert page in links[0].get_attribute("href")
 
 
 @needs_browser

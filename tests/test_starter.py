@@ -444,7 +444,7 @@ def test_a_folder_and_what_the_scripts_refuse(starter, monkeypatch, capsys):
     )
     with pytest.raises(SystemExit, match=r"no cube yet: build_cube\.py builds it"):
         starter.update_cube.main()
-    with pytest.raises(ValueError, match="rasters: expected GeoTIFFs that can be used, found 0 that can't: none"):
+    with pytest.raises(ValueError, match="rasters: expected GeoTIFFs that can be used, found 0 that cannot: none"):
         starter.build_cube.main()
     for scene in scenes.ARCHIVE[:3]:
         scenes._write_scene(scene, starter.folder / "rasters")
@@ -750,7 +750,7 @@ def test_a_format_that_fits_by_chance_is_refused(starter):
     """Python reads 2019033, which is February 2, as March 3 where it expects a month and a day."""
     starter = starter('DATE, FORMAT = r"A(\\d{7})", "%Y%m%d"')
     path = write_tif(starter.folder / "rasters" / "A2019033.tif", np.ones((8, 8), "uint8"), nodata=0)
-    assert "FORMAT %Y%m%d doesn't fit 2019033" in starter.rasters.look_at(starter.rasters.FOLDER / path.name)["problem"]
+    assert "FORMAT %Y%m%d does not fit 2019033" in starter.rasters.look_at(starter.rasters.FOLDER / path.name)["problem"]
     starter.rasters.FORMAT = "%Y%j"
     line = starter.rasters.look_at(starter.rasters.FOLDER / path.name)
     assert line["problem"] == "" and line["date"].isoformat() == "2019-02-02T00:00:00"
@@ -764,7 +764,7 @@ def test_two_files_for_one_place_date_and_band_are_refused(starter):
         path = write_tif(folder / name, np.ones((40, 40), "int16"), PLACE @ Affine.translation(shift, 0), nodata=-1)
         if shift == 1:  # the second band of an archive with a file per band, say
             with pytest.raises(
-                ValueError, match=r"expected one file for a place and band, found a_20200105_B4\.tif and b_"
+                ValueError, match=r"expected one file per place and band, found a_20200105_B4\.tif and b_"
             ):
                 rasters.usable(rasters.take_stock())
             path.unlink()

@@ -336,7 +336,7 @@ JOIN = {"dim": "time", "coords": "minimal", "compat": "equals"}
 
 
 def test_libraries_still_join_files_of_another_scale(tmp_path):
-    """Lesson 06 warns of this; when it fails, the libraries notice by themselves."""
+    """Appendix A3 warns of this; when it fails, the libraries notice by themselves."""
     first, other = air(tmp_path, 2013), air(tmp_path, 2014, "other", scale_factor=0.02)
     assert xr.concat([first, other], **JOIN)["air"].attrs["scale_factor"] == 0.01
     with pytest.raises(xr.MergeError, match="scale_factor"):
@@ -344,7 +344,7 @@ def test_libraries_still_join_files_of_another_scale(tmp_path):
 
 
 def test_virtualizarr_still_appends_behind_a_chunk_that_is_not_full(tmp_path):
-    """Lesson 06 warns of this; when it fails, VirtualiZarr notices by itself, as it does in concat."""
+    """Appendix A3 warns of this; when it fails, VirtualiZarr notices by itself, as it does in concat."""
     first, second = (air(tmp_path, year, f"cut-{year}", chunksizes=(1000, 25, 53)) for year in (2013, 2014))
     with pytest.raises(ValueError, match="partial chunks"):
         xr.concat([first, second], **JOIN)
@@ -474,7 +474,7 @@ def test_no_whole_tile_is_read():
 
 
 def test_xarray_still_appends_times_in_other_units_with_a_warning_only(tmp_path):
-    """Lesson 06 warns of this and sets the units; when it fails, the libraries refuse or convert by themselves."""
+    """Appendix A3 warns of this and sets the units; when it fails, the libraries refuse or convert by themselves."""
 
     def write(start, freq):
         times = pd.date_range(start, periods=4, freq=freq)

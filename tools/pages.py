@@ -40,10 +40,9 @@ def read(text: str) -> NotebookNode:
             if tag.startswith("check-"):
                 exercise = tag.removeprefix("check-")
                 cells += folded(exercise)
-    number = exercise.split("-")[0]
-    prefix = f"{number} " if number.isdigit() else "Appendix: "
     keep_first_icons(cells)
-    cells[0].source = cells[0].source.replace("# ", f"# {prefix}", 1)
+    number = exercise.split("-")[0].upper()  # 01, or A1 of an appendix
+    cells[0].source = cells[0].source.replace("# ", f"# {number} ", 1)
     notebook.cells = cells
     return notebook
 

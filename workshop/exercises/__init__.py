@@ -12,10 +12,12 @@ lesson against the key in ``quiz.toml``. ``record.py`` keeps what was solved at 
 # ruff: noqa: F401, what is imported here registers checks, or is for the lessons
 from workshop.exercises import lesson_01, lesson_03, lesson_05, lesson_06, lesson_08, lesson_a1
 from workshop.exercises.lesson_02 import CITY
-from workshop.exercises.lesson_04 import busy_repository
+from workshop.exercises.lesson_04 import broken_repository
 from workshop.exercises.lesson_07 import world_with_gaps
 from workshop.exercises.lesson_09 import store_with_two_truths
 from workshop.exercises.lesson_10 import march_and_may, surface_temperature, write_land_cover
+from workshop.exercises.lesson_a2 import shared_repository
+from workshop.exercises.lesson_a3 import yearly_archive
 from workshop.exercises.quiz import check_quiz, judge_quiz
 from workshop.exercises.record import could, progress
 from workshop.exercises.verdicts import NOT_ATTEMPTED, NOT_YET, RIGHT, Verdict, check, hint, judge, names

@@ -2,10 +2,11 @@
 
 import numpy as np
 import xarray as xr
+from pyproj import Geod
 
 from workshop.exercises.boxes import as_class_codes, check_place, is_at, is_close, read_box, recognize
 from workshop.exercises.verdicts import NotRightError, exercise
-from workshop.tiles import TEACHING_WINDOW, TILE_SIZE, Box
+from workshop.tiles import RESOLUTION, TEACHING_WINDOW, Box
 
 CITY = Box(west=-112.0, south=40.65, east=-111.8, north=40.85)
 
@@ -13,55 +14,88 @@ CITY = Box(west=-112.0, south=40.65, east=-111.8, north=40.85)
 @exercise(
     "02-1",
     expects="a DataArray (y, x) of uint8",
-    hint="sel takes labels: slice(west, east) for x, and for y the labels in the order in which they lie in the array.",
+    hint="`sel` takes labels: `slice(west, east)` for x, and for y the labels in the order of the array.",
+    more="`tile.sel(x=slice(-112.0, -111.8), y=slice(..., ...))`, with the northern latitude first. "
+    'Then drop the axis of length one with `squeeze("band", drop=True)`.',
 )
 def _city_box(answer: xr.DataArray) -> str:
     if isinstance(answer, xr.DataArray) and answer.sizes.get("y") == 0:
-        raise NotRightError("No rows: y runs from north to south, so the slice must start at the northern latitude.")
+        raise NotRightError("No rows: y runs from north to south, so the slice has to start at the northern latitude.")
     answer = as_class_codes(answer, "the city's box")
     if answer.dims == ("x", "y"):
-        raise NotRightError("The axes are exchanged: expected dimensions (y, x).")
+        raise NotRightError("The axes are swapped: expected dimensions (y, x).")
     if answer.size == 0:
         raise NotRightError("No pixels: check that x runs from west to east.")
     check_place(answer, CITY)
     expected = read_box(2000, CITY)
     if not np.array_equal(answer.values, expected):
-        raise NotRightError("The box is right, but not its pixels: is this the tile of the year 2000?")
+        raise NotRightError("The box is right, but its pixels aren't: is this the tile of the year 2000?")
     return f"{expected.shape[0]} x {expected.shape[1]} pixels, still uint8."
+
+
+def _pixel_km2(lat: float | np.ndarray) -> float | np.ndarray:
+    """Return the area of a tile's pixel in km², between two parallels of the WGS 84 ellipsoid (in closed form)."""
+    geod = Geod(ellps="WGS84")
+    e = geod.es**0.5
+
+    def from_equator(lat: float | np.ndarray) -> float | np.ndarray:
+        s = np.sin(np.radians(lat))
+        return geod.b**2 / 2 * (s / (1 - (e * s) ** 2) + np.arctanh(e * s) / e)
+
+    return (from_equator(lat + RESOLUTION / 2) - from_equator(lat - RESOLUTION / 2)) * np.radians(RESOLUTION) / 1e6
 
 
 @exercise(
     "02-2",
-    expects="a number: percent of the window",
-    hint="(lulc == 250) marks the built-up pixels; what do True and False become in a mean?",
+    expects="a number: km² of built-up land in the window",
+    hint="`(window == 250)` marks the built-up pixels. How many are there, and how large is each of them?",
+    more='The sum of `window == 250` is the count. `pixel_size(40.75)["area (m²)"]` is the area of a pixel, and a '
+    "square kilometer has a million square meters.",
 )
-def _built_up_percent(answer: float) -> str:
-    window = read_box(2000, TEACHING_WINDOW)
+def _built_up_area(answer: float) -> str:
+    window, middle = read_box(2000, TEACHING_WINDOW), (TEACHING_WINDOW.south + TEACHING_WINDOW.north) / 2
     built, crops = int((window == 250).sum()), int((window == 244).sum())
-    right, of_tile = 100 * built / window.size, 100 * built / TILE_SIZE**2
-    desert = "The denominator leaves out class 0: it is true desert here, not missing data."
-    if abs(float(answer) - right) <= 0.005:  # first: on some tiles, a mistake leads to the same number
-        return f"{built:,} of {window.size:,} pixels, {right:.2f} %."
+    rows = TEACHING_WINDOW.north - (np.arange(len(window)) + 0.5) * RESOLUTION
+    right, by_row = built * _pixel_km2(middle), float((window == 250).sum(axis=1) @ _pixel_km2(rows))
+    if any(is_close(answer, number, 1e-3) for number in (right, by_row)):  # first: a mistake may lead to the same
+        return f"{built:,} pixels, {right:.2f} km². Counted row by row, it would be {by_row:.2f} km²."
     recognize(
         answer,
-        (built, "This is the number of pixels; as a share of all pixels of the window it says more."),
-        (right / 100, "This is a fraction; expected percent.", 1e-3),
-        (of_tile, "This is the share of the whole tile; the question is about the teaching window.", 1e-6),
-        (100 * crops / window.size, "This is cropland (244); built-up land is 250.", 1e-3),
-        (100 * built / max(1, int((window > 0).sum())), desert, 1e-3),
+        (built, "This is the number of pixels. Multiply it by the area of one of them."),
+        (right * 1e6, "This is in square meters; we want km². A square kilometer has a million square meters.", 1e-3),
+        (right * 1e3, "A thousand times too much: a square kilometer has a million square meters.", 1e-3),
+        (built * 9e-4, "This takes a pixel for 30 m x 30 m, which it's nowhere.", 1e-3),
+        (built * _pixel_km2(0.0), "This is the pixel area at the equator. The window is at 40.75° north.", 1e-3),
+        (built * _pixel_km2(60.0), "This is the pixel area at 60° north. The window is at 40.75° north.", 1e-3),
+        (crops * _pixel_km2(middle), "This is cropland (244). Built-up land is 250.", 1e-3),
+        (
+            window.size * _pixel_km2(middle),
+            "This is the area of the whole window. Count the pixels of class 250.",
+            1e-3,
+        ),
+        (built / window.size * 100, "This is the percentage of the window. We want an area, in km².", 1e-2),
     )
-    if abs(float(answer) - right) <= 0.06:
-        raise NotRightError(f"{float(answer):.4g} % is nearly it: give two decimals at least, or do not round at all.")
     raise NotRightError(
-        f"{float(answer):.4g} % is not it: count the pixels equal to 250, divide by all pixels, times 100."
+        f"{float(answer):.4g} km² isn't right: count the pixels equal to 250, and multiply by the area at 40.75° north."
     )
 
 
 @exercise(
     "02-3",
     expects="a DataArray (y, x) opened from the Zarr store",
-    hint="Name the array with rename('lulc') if it has no name, clear its attributes, call rio.write_transform(), "
-    "write it as a dataset with chunks and grid_mapping in the encoding, and open with decode_coords='all'.",
+    hint="""Fill the gaps:
+
+```python
+clean = my_city.rename("lulc").rio.____()
+for name in ("scale_factor", "add_offset"):
+    clean.attrs.pop(name, None)
+encoding = {"lulc": {"chunks": ____, "fill_value": 255, "grid_mapping": ____}}
+clean.to_dataset().____(bucket.zarr("city.zarr"), encoding=encoding, mode="w", consolidated=False)
+city_again = xr.open_zarr(____, decode_coords=____, consolidated=False)["lulc"]
+```""",
+    more="The method that writes a geotransform is `write_transform`, and the one that writes a Dataset is `to_zarr`. "
+    'The chunks are `(400, 400)`, the grid mapping is `"spatial_ref"`, and `decode_coords` is `"all"`. '
+    'Open the store you wrote: `bucket.zarr("city.zarr")`.',
 )
 def _round_trip(answer: xr.DataArray) -> str:
     if not isinstance(answer, xr.DataArray):
@@ -73,17 +107,17 @@ def _round_trip(answer: xr.DataArray) -> str:
     answer = as_class_codes(answer, "the array read back")
     if {"scale_factor", "add_offset", "_FillValue"} & set(answer.attrs):
         raise NotRightError(
-            "The store holds a scale_factor, add_offset or _FillValue, and whoever opens it as usual "
-            "gets floats: clear the attributes before writing."
+            "The store holds a scale_factor, add_offset or _FillValue, and anyone who opens it as usual "
+            "gets floats: delete these attributes before writing."
         )
     expected = read_box(2000, CITY)
     if answer.shape != expected.shape or not np.array_equal(answer.values, expected):
         raise NotRightError("The values differ from the tile's: write the city's box of the year 2000.")
     if not is_at(answer, CITY):
-        raise NotRightError("The values are right, but not their coordinates x and y.")
+        raise NotRightError("The values are right, but their coordinates x and y aren't.")
     chunks = answer.encoding.get("chunks")
     if chunks is None or "serializer" not in answer.encoding:
-        raise NotRightError("This array was not opened from a Zarr store: read it back with xr.open_zarr.")
+        raise NotRightError("This array wasn't opened from a Zarr store: read it back with xr.open_zarr.")
     if tuple(chunks) != (400, 400):
         raise NotRightError(f"Expected Zarr chunks of (400, 400), found {tuple(chunks)}: set them in the encoding.")
     if answer.rio.crs is None:
@@ -96,7 +130,7 @@ def _round_trip(answer: xr.DataArray) -> str:
     west, north = CITY.west, CITY.north
     if stated and not (is_close(stated[0], west, 1e-6) and is_close(stated[3], north, 1e-6)):
         raise NotRightError(
-            f"spatial_ref says that the raster begins at ({stated[0]}, {stated[3]}), x and y that it begins at "
-            f"({west}, {north}): call rio.write_transform() after cutting."
+            f"spatial_ref says that the raster begins at ({stated[0]}, {stated[3]}), but x and y say that it begins at "
+            f"({west}, {north}): call rio.write_transform() after selecting."
         )
-    return "Same values, same type, same chunks, CRS still there."
+    return "Same values, same type, same chunks, and the CRS is still there."

@@ -1,89 +1,218 @@
 """Checks of lesson 03 (a time series)."""
 
+from functools import cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
-import rasterio
+import xarray as xr
+import zarr
+from pyproj import Geod
 
-from workshop.exercises.boxes import is_close, read_box, recognize
+from workshop.exercises.boxes import check_place, read_box, recognize
 from workshop.exercises.verdicts import NotRightError, exercise
-from workshop.tiles import SAMPLE_TILE, TEACHING_WINDOW, TILE_SIZE, YEARS, gdal_path, tile_path
+from workshop.tiles import RESOLUTION, TEACHING_WINDOW, YEARS, Box
+
+_CITY = Box(west=-112.0, south=40.65, east=-111.8, north=40.85)
+_CITY_YEARS = (2000, 2010, 2020)
+_CITY_CHUNKS = (1, 400, 400)
+_AXES = ("year", "y", "x")
 
 
 @exercise(
     "03-1",
-    expects="a number of gigabytes (10^9 bytes)",
-    hint="Pixels of a tile x tiles x bytes for one value. How many bytes has a float32?",
+    expects="the Zarr store that you wrote to",
+    hint="""Fill the gaps:
+
+```python
+layers = []
+for year in (____, ____, ____):
+    tile = tiles.open_tile("50N_120W", year, chunks=____)
+    window = tiles.select_box(tile, tiles.Box(west=____, south=____, east=____, north=____))
+    layers.append(window.expand_dims(____))
+city_years = xr.concat(layers, dim=____, join=____)
+
+city_store = bucket.zarr("city-years.zarr")
+encoding = {"lulc": {"chunks": ____, "fill_value": ____, "grid_mapping": "spatial_ref"}}
+conventions.describe(city_years).to_zarr(____, encoding=____, mode="w", consolidated=False)
+```""",
+    more="""`expand_dims(year=[year])` needs the list: it becomes the labels of the new axis. `concat` keeps the
+order of `layers`. If `to_zarr` says that Zarr chunks *would overlap multiple Dask chunks*, your Dask chunks don't hold
+whole Zarr chunks: open with `chunks={"y": 1000}`, or load the cube before you write it.""",
 )
-def _memory_of_floats(answer: float) -> str:
-    pixels = len(YEARS) * TILE_SIZE**2
-    right = 4 * pixels / 1e9
-    recognize(
-        answer,
-        (pixels / 1e9, "This is uint8, one byte a value; masked=True makes float32, with four."),
-        (8 * pixels / 1e9, "This is float64, eight bytes a value; masked=True makes float32, with four."),
-        (right / len(YEARS), "This is one tile; the cube has five years."),
-        (4 * pixels / 2**30, "This is GiB (2^30 bytes); expected GB (10^9 bytes).", 1e-2),
-        (4 * pixels, "This is bytes; expected gigabytes."),
-    )
-    if not is_close(answer, right, 1e-6):
-        raise NotRightError(f"{answer} is not it: 5 tiles x 40000 x 40000 pixels x 4 bytes, in 10^9 bytes.")
-    return "Four times as much as the tiles hold, and more than most laptops have: open lazily, and stay uint8."
+def _city_years(answer: Any) -> str:
+    group = _open_group(answer)
+    array = _lulc(group)
+    _check_years(group)
+    if array.dtype != np.uint8:
+        raise NotRightError(
+            f"The codes were stored as {array.dtype}, but they must stay uint8. masked=True makes floats, and so does "
+            "a join that fills gaps with NaN."
+        )
+    if floats := {"scale_factor", "add_offset", "_FillValue"} & set(array.attrs):
+        raise NotRightError(
+            f"The array has the attribute {sorted(floats)[0]}, so xarray turns the codes into floats when it reads "
+            "them. tiles.open_tile leaves it out."
+        )
+    _check_labels(group)
+    if array.chunks != _CITY_CHUNKS:
+        deep = " A chunk must hold one year only." if array.chunks[0] > 1 else ""
+        raise NotRightError(f"The Zarr chunks are {array.chunks}; set them to {_CITY_CHUNKS} in `encoding`.{deep}")
+    if array.fill_value != 255:
+        raise NotRightError(
+            f"The fill value is {array.fill_value}: chunks that were never written would read as class "
+            f"{array.fill_value}. Put 255 (no data) into `encoding`."
+        )
+    _check_georeference(group)
+    for index, year in enumerate(_CITY_YEARS):
+        _check_layer(array[index], year)
+    built = ", ".join(f"{year}: {100 * np.mean(read_box(year, _CITY) == 250):.1f} %" for year in _CITY_YEARS)
+    return f"All pixels equal those of the files, in {array.nchunks} Zarr chunks. Built-up land in the box: {built}."
+
+
+def _open_group(answer: Any) -> zarr.Group:
+    if isinstance(answer, xr.DataArray | xr.Dataset):
+        lazy = "lazy and " if answer.chunks else ""
+        raise NotRightError(
+            f"This is the {type(answer).__name__} ({lazy}in this kernel only). Write it, and hand over the store."
+        )
+    try:
+        return zarr.open_group(answer, mode="r", use_consolidated=False)
+    except FileNotFoundError:
+        raise NotRightError("There is nothing in this store yet: write the cube into it with `to_zarr`.") from None
+
+
+def _lulc(group: zarr.Group) -> zarr.Array:
+    names = [name for name, _ in group.arrays()]
+    if "lulc" not in names:
+        raise NotRightError(f"The store has the arrays {', '.join(sorted(names)) or 'none'}; `lulc` is missing.")
+    dims = group["lulc"].metadata.dimension_names
+    if "year" not in dims:
+        raise NotRightError(
+            f"The axes are {dims}, without a year: give each layer one with expand_dims(year=[year]), then concat."
+        )
+    if tuple(dims) != _AXES:
+        extra = " Squeeze out the band." if "band" in dims else ""
+        raise NotRightError(f"The axes are {dims}; we want {_AXES}.{extra}")
+    if missing := [name for name in _AXES if name not in names]:
+        raise NotRightError(
+            f"The axis {missing[0]} has no labels. expand_dims({missing[0]}=[...]) makes an axis with labels, before "
+            "concat."
+        )
+    return group["lulc"]
+
+
+def _check_years(group: zarr.Group) -> None:
+    found = tuple(group["year"][:].tolist())
+    if found == _CITY_YEARS:
+        return
+    wanted = f"we want {', '.join(map(str, _CITY_YEARS))}"
+    if sorted(found) == list(_CITY_YEARS):
+        raise NotRightError(f"The years are in the order {', '.join(map(str, found))}; {wanted}.")
+    if found == tuple(range(len(_CITY_YEARS))):
+        raise NotRightError(f"The year labels are the positions 0, 1 and 2; {wanted}.")
+    raise NotRightError(f"The years are {', '.join(map(str, found)) or 'none'}; {wanted}.")
+
+
+def _check_labels(group: zarr.Group) -> None:
+    labels = {name: group[name][:] for name in ("y", "x")}
+    for name, values in labels.items():
+        if not values.size:
+            raise NotRightError(
+                f"The cube is empty along {name}: a slice ran against its coordinate, or the layers share no label."
+            )
+        if np.abs(np.diff(values)).min(initial=RESOLUTION) < 0.9 * RESOLUTION:
+            raise NotRightError(
+                f"There are {values.size} labels along {name}, closer together than pixels: the layers' labels differ, "
+                'and the join kept them all. join="exact" would have told you.'
+            )
+    zeros = np.broadcast_to(np.uint8(0), (labels["y"].size, labels["x"].size))
+    check_place(xr.DataArray(zeros, labels, ("y", "x")), _CITY)
+
+
+def _check_georeference(group: zarr.Group) -> None:
+    if group["lulc"].attrs.get("grid_mapping") != "spatial_ref" or "spatial_ref" not in group:
+        raise NotRightError(
+            'The array does not say where its CRS is: add `"grid_mapping": "spatial_ref"` to `encoding`, which '
+            "replaces what the array brought along."
+        )
+    found = [float(number) for number in str(group["spatial_ref"].attrs.get("GeoTransform", "")).split()]
+    if not np.allclose(found or 0, [_CITY.west, RESOLUTION, 0, _CITY.north, 0, -RESOLUTION], rtol=0, atol=1e-7):
+        raise NotRightError(
+            "The GeoTransform in spatial_ref isn't that of the box, so GDAL would put the cube somewhere else. "
+            "`tiles.select_box` writes the right one, and so does `conventions.describe`."
+        )
+
+
+def _check_layer(found: np.ndarray, year: int) -> None:
+    right = read_box(year, _CITY)
+    wrong = int((found != right).sum())
+    if not wrong:
+        return
+    for other in YEARS:
+        if np.array_equal(found, read_box(other, _CITY)):
+            raise NotRightError(f"The layer labeled {year} holds the pixels of {other}: labels and layers don't match.")
+    if (found == 255).all():
+        raise NotRightError(
+            f"The layer of {year} reads as 255 everywhere: it was described, but its chunks were never written. With "
+            "compute=False, `to_zarr` only makes tasks."
+        )
+    raise NotRightError(f"In {year}, {wrong:,} of {right.size:,} pixels differ from those of the file.")
 
 
 @exercise(
     "03-2",
-    expects="a year such as 2005, or None",
-    hint="Select the pixel with sel(..., method='nearest'), then look at its five values: is one of them 250?",
-)
-def _year_of_the_city(answer: int | None) -> str:
-    at = {}
-    for year in YEARS:
-        with rasterio.open(gdal_path(tile_path(SAMPLE_TILE, year))) as src:
-            at[year] = int(next(src.sample([(-111.8224, 40.8101)]))[0])
-    built = [year for year in YEARS if at[year] == 250]
-    praise = "The pixel's five classes are " + ", ".join(f"{year}: {at[year]}" for year in YEARS) + "."
-    if answer is None and not built:
-        return praise
-    if answer is None:
-        raise NotRightError("The pixel is built-up (250) in some of the years: look at all five values.")
-    answer = int(np.asarray(answer).item())
-    if answer in range(len(YEARS)):
-        raise NotRightError("This is a position on the year axis; expected the year itself, from the coordinate.")
-    if answer not in YEARS:
-        raise NotRightError(f"{answer} is not one of the cube's years.")
-    if answer not in built:
-        raise NotRightError(f"In {answer} the pixel has class {at[answer]}, not 250 (built-up).")
-    if answer != built[0]:
-        raise NotRightError(f"In {answer} the pixel was built-up already; look for the first such year.")
-    return praise
+    expects="a number of km²",
+    hint="""`street` is true where both conditions hold. Fill the gaps:
 
-
-@exercise(
-    "03-3",
-    expects="a number of pixels",
-    hint="Two conditions on the same pixel at two times: combine them with &.",
+```python
+street = (cube.sel(year=____) == ____) & (cube.sel(year=____) == ____)
+field_to_street = float((street * ____).sum())
+```""",
+    more="`street * row_km2` gives each pixel the area of its row where `street` is true, and 0 where it isn't.",
 )
-def _cropland_to_city(answer: int) -> str:
+def _cropland_to_city(answer: float) -> str:
     years = [read_box(year, TEACHING_WINDOW) for year in YEARS]
-    crops, built = ([int((pixels == code).sum()) for pixels in years] for code in (244, 250))
-    steps = sum(int(((a == 244) & (b == 250)).sum()) for a, b in pairwise(years))
     before, after = years[0], years[-1]
-    right = int(((before == 244) & (after == 250)).sum())
-    if float(answer) == right:
-        return f"{right:,} pixels, out of {crops[0]:,} that were cropland in 2000."
+    right = (before == 244) & (after == 250)
+    if abs(float(answer) - _km2(right)) <= max(0.051, 4e-4 * _km2(right)):  # rounded to 0.1 km²
+        return f"{_km2(right):.1f} km², out of {_km2(before == 244):.1f} km² that were cropland in 2000."
     wrong = {
-        steps: "This adds up the steps between the years; compare 2000 and 2020 alone.",
-        built[-1]: "This is all built-up land of 2020, whatever it was before.",
-        built[-1] - built[0]: "This is how much built-up land grew; part of it grew on other land than cropland.",
-        crops[0] - crops[-1]: (
-            "This is how much cropland was lost; part of it became something else than built-up land."
+        "This adds up the steps between the years; compare 2000 and 2020 alone.": sum(
+            _km2((a == 244) & (b == 250)) for a, b in pairwise(years)
         ),
-        int(((before == 250) & (after == 244)).sum()): "This is the way back, from built-up land to cropland.",
-        int(((before == 244) | (after == 250)).sum()): "One condition or the other; both must hold for a pixel: use &.",
-        int((after - before == 250 - 244).sum()): (
-            "A difference of 6 between two codes has many causes, and uint8 wraps around below 0; compare the codes."
+        "This is all built-up land of 2020, whatever it was before.": _km2(after == 250),
+        "This is how much built-up land grew; part of it grew on land that wasn't cropland.": _km2(after == 250)
+        - _km2(before == 250),
+        "This is how much cropland was lost; part of it became something other than built-up land.": _km2(before == 244)
+        - _km2(after == 244),
+        "This is the way back, from built-up land to cropland.": _km2((before == 250) & (after == 244)),
+        "One condition or the other; both must hold for a pixel: use &.": _km2((before == 244) | (after == 250)),
+        "A difference of 6 between two codes has many causes, and uint8 wraps around below 0; compare the codes.": _km2(
+            after - before == 250 - 244
         ),
     }
-    other = f"{int(answer):,} is not it: count pixels that are 244 in 2000 and 250 in 2020."
-    raise NotRightError(wrong.get(int(answer), other))
+    pixels = int(right.sum())
+    recognize(
+        answer,
+        (pixels, f"{pixels:,} is a number of pixels; we want km². Weight each row by the area of its pixels."),
+        (1e6 * _km2(right), "That's in square meters; we want km².", 4e-4),
+        (pixels * 900 / 1e6, "No pixel here has 900 m² (30 m x 30 m): use the area of each row's pixels.", 4e-4),
+        (pixels * _row_km2()[0], "The northernmost row has the smallest pixels: give each row its own area.", 1e-4),
+        (pixels * _row_km2()[-1], "The southernmost row has the largest pixels: give each row its own area.", 1e-4),
+        *((number, message, 4e-4) for message, number in wrong.items()),
+    )
+    raise NotRightError(f"{float(answer):,.1f} isn't right: take the pixels that are 244 in 2000 and 250 in 2020.")
+
+
+@cache
+def _row_km2() -> np.ndarray:
+    """Return the area of a pixel of each row of the teaching window, as a polygon on the ellipsoid."""
+    geod, side = Geod(ellps="WGS84"), RESOLUTION
+    edges = TEACHING_WINDOW.north - np.arange(2001) * side
+    corners = [([0, side, side, 0], [south, south, north, north]) for north, south in pairwise(edges)]
+    return np.array([abs(geod.polygon_area_perimeter(*square)[0]) for square in corners]) / 1e6
+
+
+def _km2(mask: np.ndarray) -> float:
+    return float(_row_km2() @ mask.sum(axis=1))

@@ -16,22 +16,27 @@ PATCH_CLASS, PATCH_YEAR = 10, 2020
 
 @exercise(
     "05-1",
-    expects="a DataArray (y, x) of uint8",
-    hint="Select year, y and x with sel (y from north to south), copy, then set all values. Watch the data type.",
+    expects="a DataArray (year, y, x) of uint8",
+    hint="Select the year, y and x with `sel` (a list keeps an axis; y runs from north to south). Then make a copy in "
+    "which every value is 10. Watch the data type.",
+    more="`xr.full_like(selection, 10)` keeps coordinates and data type. The selection is "
+    "`published.sel(year=[...], y=slice(north, south), x=slice(west, east))`.",
 )
 def _patch(answer: xr.DataArray) -> str:
     if not isinstance(answer, xr.DataArray):
         raise NotRightError(f"Expected the patch as an xarray.DataArray, found {type(answer).__name__}.")
     if answer.sizes.get("year", 1) > 1:
-        raise NotRightError(f"The patch has {answer.sizes['year']} years: only {PATCH_YEAR} is wrong, so select it.")
+        raise NotRightError(f"The patch has {answer.sizes['year']} years. Select {PATCH_YEAR}: only that one is wrong.")
     if "year" in answer.coords and int(answer.year.item()) != PATCH_YEAR:
         raise NotRightError(f"This is the year {int(answer.year.item())}; the defect is in {PATCH_YEAR}.")
     flat = answer.squeeze("year") if "year" in answer.dims else answer
     flat = as_class_codes(flat, "the patch")
     if flat.dims == ("x", "y"):
-        raise NotRightError("The axes are exchanged: expected dimensions (y, x).")
-    if flat.dims != ("y", "x") or not {"y", "x"} <= set(flat.coords):
-        raise NotRightError(f"Expected the dimensions (y, x) with their coordinates, found {answer.dims}.")
+        raise NotRightError("The axes are swapped: expected dimensions (year, y, x).")
+    if flat.dims != ("y", "x"):
+        raise NotRightError(f"Expected the dimensions (year, y, x), found {answer.dims}.")
+    if not {"y", "x"} <= set(flat.coords):
+        raise NotRightError("The coordinates y and x are missing: select from the cube instead of making a new array.")
     if flat.rio.crs is not None and flat.rio.crs != "EPSG:4326":
         raise NotRightError(f"The patch claims to be in {flat.rio.crs}; the cube is in EPSG:4326.")
     if flat.size == 0:
@@ -40,29 +45,31 @@ def _patch(answer: xr.DataArray) -> str:
     wrong = int((flat.values != PATCH_CLASS).sum())
     if wrong:
         raise NotRightError(f"{wrong:,} of the {flat.size:,} pixels are not {PATCH_CLASS}: set every pixel of the box.")
-    axis = "" if "year" in answer.dims else " For region='auto' the year must become an axis again."
-    return f"{flat.size:,} pixels of class {PATCH_CLASS}, where they belong.{axis}"
+    if "year" not in answer.dims:
+        raise NotRightError("The pixels are right, but the axis year is missing. A list keeps it: year=[2020].")
+    return f"{flat.size:,} pixels of class {PATCH_CLASS}, in the right place."
 
 
 def _check_patched(store: icechunk.IcechunkStore) -> None:
-    """Raise unless a store holds the tiles and the patch, with a hint that names the likely mistake."""
+    """Raise unless a store has the tiles and the patch, with a hint that names the likely mistake."""
     array = zarr.open_array(store, path="lulc", mode="r")
     if array.dtype != np.uint8:
         raise NotRightError(
-            f"lulc has become {array.dtype}: the array was written anew. Class codes stay uint8; write only the region."
+            f"lulc has become {array.dtype}: the whole array was written again. Write only the "
+            "region, and keep class codes as uint8."
         )
     if array.shape != (len(YEARS), 2000, 4000):
-        raise NotRightError(f"lulc has the shape {array.shape} now, expected (5, 2000, 4000): change values only.")
+        raise NotRightError(f"lulc has the shape {array.shape} now, expected (5, 2000, 4000). Change values only.")
     found, expected = array[:], np.stack([read_box(year, TEACHING_WINDOW) for year in YEARS])
     differs = found != expected
-    expected[-1, :1000, :400] = PATCH_CLASS  # it lies in the window's corner
+    expected[-1, :1000, :400] = PATCH_CLASS  # it is the window's corner
     if np.array_equal(found, expected):
         return
     years = [year for year, layer in zip(YEARS, differs, strict=True) if layer.any()]
     if not years:
-        raise NotRightError("Nothing was written: the cube is as it was.")
+        raise NotRightError("Nothing was written: the cube has not changed.")
     if years == list(YEARS):
-        raise NotRightError(f"All years were changed; only {PATCH_YEAR} is wrong.")
+        raise NotRightError(f"All years were changed, but only {PATCH_YEAR} is wrong.")
     if years[0] != PATCH_YEAR:
         raise NotRightError(f"The year {years[0]} was changed; the defect is in {PATCH_YEAR}.")
     now, changed = found[-1], differs[-1]
@@ -119,35 +126,48 @@ def _check_chunks(changes: icechunk.Diff) -> None:
     if rewritten or sorted(written) != [("/lulc", (4, 0, 0)), ("/lulc", (4, 1, 0))]:
         others = sorted(set(changes.updated_chunks) - {"/lulc"})
         what = f"{len(written)} chunks were written" + (f", some of {', '.join(others)}" if others else "")
-        what += f", and {', '.join(rewritten)} made anew or changed" if rewritten else ""
+        what += f", and {', '.join(rewritten)} replaced or changed" if rewritten else ""
         raise NotRightError(
-            f"The values are right, but {what}: the box overlaps two chunks. Write the region, not the whole array."
+            f"The values are right, but {what}. The box covers parts of two chunks: write the region, not "
+            "the whole array."
         )
 
 
 @exercise(
     "05-2",
-    expects="a writable session of main, with the region written",
-    hint="to_icechunk(..., region='auto') needs the year as an axis and no spatial_ref; or use zarr and positions.",
+    expects="a writable session on main, with the region written",
+    hint="""Fill in the gaps:
+
+```python
+session = repo.____("main")
+dataset = patch.drop_vars("____").to_dataset(name="____")
+to_icechunk(dataset, session, region="____")
+```""",
+    more="The session is `repo.writable_session(...)`. `spatial_ref` has no axis of the region, so it's dropped. The "
+    'array is called `lulc`, and `region="auto"` finds its place.',
 )
 def _region(session: icechunk.Session) -> str:
     if not isinstance(session, icechunk.Session):
         raise NotRightError(f"Expected a session, found {type(session).__name__}: repo.writable_session('main').")
     if session.read_only:
-        raise NotRightError("This session is read-only, or was committed already. Open a writable one; commit later.")
+        raise NotRightError(
+            "This session is read-only, or already committed. Open a writable one, and commit it later."
+        )
     if session.branch != "main":
         raise NotRightError(f"This session would commit to the branch {session.branch!r}; expected 'main'.")
     if not session.has_uncommitted_changes:
-        raise NotRightError("Nothing was written. After an error, exercises.hint('05-2') says what the writers want.")
+        raise NotRightError("Nothing was written. If you got an error, exercises.hint('05-2') shows the calls.")
     _check_patched(session.store)
     _check_chunks(session.status())
-    return "Two chunks changed, and only this session knows it."
+    return "Two chunks changed, and only this session can see it."
 
 
 @exercise(
     "05-3",
     expects="the repository and the id of the new snapshot",
-    hint="session.commit(...) returns the id. To start again: repo.reset_branch('main', v1).",
+    hint="Committing a session returns the id of the new snapshot.",
+    more='`patched = session.commit("what was wrong, and where")`. To start again: `repo.reset_branch("main", v1)`, '
+    "then a new session, and 05-2 once more.",
 )
 def _patched(repo: icechunk.Repository, snapshot: str) -> str:
     release, tip = repo.lookup_tag("v1.0"), repo.lookup_branch("main")
@@ -155,18 +175,47 @@ def _patched(repo: icechunk.Repository, snapshot: str) -> str:
     if tip == release:
         for branch in sorted(repo.list_branches() - {"main"}):
             if snapshot == repo.lookup_branch(branch) != release:
-                raise NotRightError(f"This commit is on the branch {branch!r}; main is as it was.")
-        raise NotRightError("Nothing was committed: main is still at v1.0. What a session holds is lost with it.")
+                raise NotRightError(f"This commit is on the branch {branch!r}, and main has not changed.")
+        raise NotRightError("Nothing was committed: main is still at v1.0. Commit the session from 05-2.")
     if release not in {version.id for version in repo.ancestry(branch="main")}:
         raise NotRightError(
-            "v1.0 is no longer in the history of main, so nobody can compare: amend replaces a commit, and a reset "
-            "may pass it by. To begin again: repo.reset_branch('main', v1)."
+            "v1.0 is no longer in the history of main, so readers cannot compare: amend replaces a commit, and a reset "
+            "can skip it. To start again: repo.reset_branch('main', v1)."
         )
     try:
         _check_patched(repo.readonly_session("main").store)
         _check_chunks(repo.diff(from_tag="v1.0", to_branch="main"))
     except NotRightError as error:
-        raise NotRightError(f"{error} To begin again: repo.reset_branch('main', v1).") from None
+        raise NotRightError(f"{error} To start again: repo.reset_branch('main', v1).") from None
     if snapshot != tip:
-        raise NotRightError(f"The cube is right. But main points at {tip}, and you say {snapshot!r}.")
+        raise NotRightError(f"The cube is right, but main points at {tip}, and your answer is {snapshot!r}.")
     return "All five years are what they should be, and the history keeps both versions."
+
+
+@exercise(
+    "05-4",
+    expects="the repository and the name of a tag",
+    hint="A tag is made as in section 1: it takes a name and the id of a snapshot. A branch can tell you the id.",
+    more='`repo.create_tag("v1.1", repo.lookup_branch(fixed))`, and then `release = "v1.1"`.',
+)
+def _release(repo: icechunk.Repository, name: str) -> str:
+    if not isinstance(name, str):
+        raise NotRightError(f"Expected the tag's name, such as 'v1.1', found {type(name).__name__}.")
+    name = name.strip()
+    if name == "v1.0":
+        raise NotRightError("v1.0 is the release with the defect. The repair needs a name of its own.")
+    if name not in repo.list_tags():
+        if name in repo.list_branches():
+            raise NotRightError(f"{name} is a branch: it moves on with the next commit. Make a tag.")
+        raise NotRightError(f"There is no tag {name!r}; the repository has {', '.join(sorted(repo.list_tags()))}.")
+    if repo.lookup_tag(name) == repo.lookup_tag("v1.0"):
+        raise NotRightError(f"{name} is a second name for v1.0, defect and all. A tag cannot be moved: make a new one.")
+    try:
+        _check_patched(repo.readonly_session(tag=name).store)
+    except NotRightError as error:
+        raise NotRightError(
+            f"{name} is not the repaired cube. {error} A tag cannot be moved: make a new one."
+        ) from None
+    if not name.startswith("v1."):
+        raise NotRightError(f"The snapshot is right. But {name!r} does not tell users that it follows v1.0: try v1.1.")
+    return f"{name} is the repaired cube, and v1.0 is still what it was."

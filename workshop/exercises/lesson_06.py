@@ -7,14 +7,14 @@ from tempfile import TemporaryDirectory
 import h5py
 import icechunk
 import numpy as np
-import xarray as xr
+import rasterio
 import zarr
 from zarr.errors import GroupNotFoundError
 
-from workshop.exercises.boxes import as_class_codes, check_place, read_box, recognize
+from workshop.exercises.boxes import read_box, recognize
 from workshop.exercises.verdicts import NotRightError, exercise
 from workshop.sample import write_air
-from workshop.tiles import DEFECT_BOX, RESOLUTION, TILE_SIZE, YEARS
+from workshop.tiles import DEFECT_BOX, RESOLUTION, SAMPLE_TILE, TILE_SIZE, gdal_path, tile_path
 
 
 @cache
@@ -27,36 +27,43 @@ def _air_file(first_year: int = 2013, last_year: int = 2014) -> tuple[int, np.nd
 @exercise(
     "06-1",
     expects="a whole number: a position in the file in bytes",
-    hint="How many values come before it? How many bytes has each? And where in the file does the first one begin?",
+    hint="How many values come before it? How many bytes does each take? And where does the first one begin?",
+    more="Before it come 1000 whole times of 25 x 53 values, 10 whole rows of 53, and 20 values of its own row. The "
+    "manifest has the position of the first one.",
 )
 def _position(answer: int) -> str:
     offset, values = _air_file()
     if float(answer) != int(answer):
-        raise NotRightError(f"{answer} is between two bytes: count whole values, then whole bytes.")
+        raise NotRightError(f"{answer} is between two bytes. Count whole values, then whole bytes.")
     answer, wanted = int(answer), (1000, 10, 20)
     index, other_order = (int(np.ravel_multi_index(wanted, values.shape, order=order)) for order in "CF")
     if answer == offset + index * 2:
         stored = int(values[wanted])
-        return f"There stands {stored.to_bytes(2, 'big').hex(' ')}, which is {stored} or {stored / 100} K."
+        return f"The bytes there are {stored.to_bytes(2, 'big').hex(' ')}, which is {stored} or {stored / 100} K."
     recognize(
         answer,
-        (index, "So many values come before it. Each has two bytes, and the first is not at byte 0."),
-        (index * 2, "So many bytes after the first value; where in the file does that one begin?"),
-        (offset + index, "Each value has two bytes: int16 is 16 bits."),
-        (offset + other_order * 2, "This is the place if time ran fastest; the last axis (longitude) does."),
+        (index, "That many values come before it. Each takes two bytes, and the first is not at byte 0."),
+        (index * 2, "That is the distance from the first value. Where in the file does that one begin?"),
+        (offset + index, "Each value takes two bytes: int16 is 16 bits."),
+        (offset + other_order * 2, "That is the place if time varied fastest. The last axis (longitude) does."),
     )
     if not offset <= answer < offset + values.nbytes:
-        raise NotRightError(f"Not in the array, which has the bytes {offset:,} to {offset + values.nbytes - 1:,}.")
+        raise NotRightError(
+            f"That is outside the array, which covers the bytes {offset:,} to {offset + values.nbytes - 1:,}."
+        )
     if (answer - offset) % 2:
-        raise NotRightError("This is the middle of a value: each begins an even number of bytes after the first.")
+        raise NotRightError("That is the middle of a value: each begins an even number of bytes after the first.")
     found = tuple(int(k) for k in np.unravel_index((answer - offset) // 2, values.shape))
-    raise NotRightError(f"There begins the value with the indices {found}; wanted is {wanted}.")
+    raise NotRightError(f"That is where the value at the indices {found} starts. We want {wanted}.")
 
 
 @exercise(
     "06-2",
     expects="the repository",
-    hint="to_icechunk takes a group: write each of the years into a group of its own in one session, then commit.",
+    hint="Create the repository, open one session, write each year's references into a group of its own, and commit "
+    "once, after the loop.",
+    more='In the loop over the years: `open_virtual(folder / f"air-{year}.nc").vz.to_icechunk(session.store, '
+    "group=str(year))`.",
 )
 def _groups(repo: icechunk.Repository) -> str:
     if not isinstance(repo, icechunk.Repository):
@@ -66,16 +73,23 @@ def _groups(repo: icechunk.Repository) -> str:
         root = zarr.open_group(session.store, mode="r")
     except GroupNotFoundError:
         raise NotRightError("main is empty: write the references in a session, then commit it.") from None
+    if sorted(root.keys()) == ["2013"]:
+        raise NotRightError(
+            "Only 2013 was committed. A session cannot be used after its commit, so commit once, after the loop. Or "
+            "open a new session per year."
+        )
     for year in (2013, 2014, 2015, 2016):
         if str(year) not in root or "air" not in root[str(year)]:
             raise NotRightError(f"There is no group {str(year)!r} with the array air; found {sorted(root.keys())}.")
         array = root[str(year)]["air"]
         _, expected = _air_file(year, year)
         if array.shape != expected.shape:
-            raise NotRightError(f"{year}: expected the shape {expected.shape}, found {array.shape}: another file?")
+            raise NotRightError(
+                f"{year}: expected the shape {expected.shape}, found {array.shape}. Is it the file of another year?"
+            )
         kinds = {str(session.chunk_type(f"/{year}/air", [k, 0, 0])) for k in range(array.cdata_shape[0])}
         if kinds != {"ChunkType.virtual"}:
-            raise NotRightError(f"{year}: the values were copied; expected references (open_virtual, then vz).")
+            raise NotRightError(f"{year}: the values were copied. Expected references (open_virtual, then vz).")
         try:
             found = array[:]
         except icechunk.IcechunkError as error:
@@ -84,41 +98,92 @@ def _groups(repo: icechunk.Repository) -> str:
                 reason = "create the repository with authorize_virtual_chunk_access=allowed."
             raise NotRightError(f"{year}: the references cannot be followed: {reason}") from None
         if not np.array_equal(found, expected):
-            raise NotRightError(f"{year}: the references lead to other values: is this the file of {year}?")
-    return "Four groups, four chunk sizes, and no value copied."
+            raise NotRightError(f"{year}: the references lead to other values. Is this the file of {year}?")
+    return "Four groups, two chunk sizes, and no value copied."
 
 
 @exercise(
     "06-3",
-    expects="the repository and a DataArray (y, x)",
-    hint="Dataset({'lulc': (('y', 'x'), references)}, coords={'x': ..., 'y': ...}), then vz.to_icechunk and commit.",
+    expects="the repository",
+    hint="""Fill in the gaps:
+
+```python
+def references_of(year):
+    url, registry = virtual.locate_tile("50N_120W", year)
+    raw = open_virtual_dataset(url, registry=registry, parser=____)
+    return raw.rename({"0": "lulc"}).assign_coords(x=x, y=y).expand_dims(____)
+
+
+mine = icechunk.Repository.create(bucket.icechunk("mine"), tile_config, authorize_virtual_chunk_access=tile_access)
+session = mine.writable_session("main")
+references_of(2015).vz.to_icechunk(session.store)
+session.commit("References into 2015")
+session = mine.writable_session("main")
+references_of(2020).vz.to_icechunk(session.store, ____)
+session.commit("References into 2020")
+```""",
+    more="The parser is the one section 6 uses. `expand_dims(year=[year])` makes the year an axis. An append names the "
+    "axis that grows: `append_dim=...`, as in section 5.",
 )
-def _own_references(repo: icechunk.Repository, answer: xr.DataArray) -> str:
+def _own_references(repo: icechunk.Repository) -> str:
     if not isinstance(repo, icechunk.Repository):
-        raise NotRightError(f"Expected the repository first, found {type(repo).__name__}.")
-    answer = as_class_codes(answer, "the pixels")
-    if answer.dims != ("y", "x") or not {"y", "x"} <= set(answer.coords):
-        raise NotRightError(f"Expected the dimensions (y, x) with their coordinates, found {answer.dims}.")
-    if answer.size == 0:
-        raise NotRightError("No pixels: y runs from north to south, so its slice must start at the northern latitude.")
+        raise NotRightError(f"Expected the repository, found {type(repo).__name__}.")
     session = repo.readonly_session("main")
     try:
-        stored = zarr.open_array(session.store, path="lulc", mode="r")
-    except FileNotFoundError:
-        raise NotRightError("There is no array lulc on main: name it so, and commit.") from None
-    if stored.shape != (TILE_SIZE, TILE_SIZE):
-        raise NotRightError(f"lulc has the shape {stored.shape}, expected ({TILE_SIZE}, {TILE_SIZE}): the whole tile.")
-    if str(session.chunk_type("/lulc", [0, 0])) != "ChunkType.virtual":
-        raise NotRightError("The pixels were copied; expected references to the tile's strips.")
-    if abs((float(answer.x[0]) - DEFECT_BOX.west) / RESOLUTION % 1 - 0.5) > 0.05:
-        raise NotRightError(
-            "The coordinates are half a pixel off: they belong to the pixels' centers. The tiepoint is a corner where "
-            "raster_type is 1, and a center already where it is 2."
-        )
-    check_place(answer, DEFECT_BOX)
-    same = [year for year in YEARS if np.array_equal(answer.values, read_box(year, DEFECT_BOX))]
-    if 2020 in same:
-        return "The pixels of 2020, out of the file itself."
-    if same:
-        raise NotRightError(f"These are the pixels of {' or '.join(map(str, same))}; wanted are those of 2020.")
-    raise NotRightError("The place is right, the pixels are not: are the rows in the file's order?")
+        root = zarr.open_group(session.store, mode="r")
+    except GroupNotFoundError:
+        raise NotRightError("main is empty: write the references in a session, then commit it.") from None
+    if "lulc" not in root:
+        raise NotRightError(f"There is no array lulc on main, found {sorted(root.keys())}. Rename the array 0.")
+    array = root["lulc"]
+    axes = array.metadata.dimension_names or ()
+    if axes != ("year", "y", "x"):
+        raise NotRightError(f"Expected the axes (year, y, x), found ({', '.join(map(str, axes))}): see expand_dims.")
+    if missing := [name for name in axes if name not in root]:
+        raise NotRightError(f"Coordinates are missing: {', '.join(missing)}. Assign them before you write.")
+    _check_years(root["year"][:].tolist())
+    if array.shape[1:] != (TILE_SIZE, TILE_SIZE):
+        raise NotRightError(f"Expected the whole tile, {TILE_SIZE} x {TILE_SIZE} pixels, found {array.shape[1:]}.")
+    if {str(session.chunk_type("/lulc", [k, 0, 0])) for k in (0, 1)} != {"ChunkType.virtual"}:
+        raise NotRightError("The pixels were copied. Expected references to the tile's strips.")
+    _check_centers(root["x"][:], root["y"][:])
+    try:
+        found = array[:, 36_000:37_000, 30_000:30_400]  # the box of lesson 05
+    except icechunk.IcechunkError as error:
+        reason = str(error)
+        if "authorize" in reason:
+            reason = "create the repository with authorize_virtual_chunk_access=tile_access."
+        raise NotRightError(f"The references cannot be followed: {reason}") from None
+    for k, year in enumerate((2015, 2020)):
+        if not np.array_equal(found[k], read_box(year, DEFECT_BOX)):
+            raise NotRightError(f"The pixels of {year} are others than in its file. Does locate_tile get the year?")
+    if len(list(repo.ancestry(branch="main"))) < 3:  # the first one is empty
+        raise NotRightError("Both years came in one commit. Commit 2015 first, then append 2020 in a new session.")
+    return "Two years, two commits, and no pixel copied."
+
+
+def _check_years(years: list[int]) -> None:
+    if years == [2015]:
+        raise NotRightError("Only 2015 is on main. Append 2020 in a new session, and commit that, too.")
+    if years == [2020]:
+        raise NotRightError("Only 2020 is on main: without append_dim, a write replaces what is there.")
+    if len(set(years)) < len(years):
+        raise NotRightError(f"The years are {years}: one was appended twice, which nothing checks. Take another path.")
+    if years != [2015, 2020]:
+        raise NotRightError(f"Expected the years [2015, 2020], found {years}.")
+
+
+def _check_centers(x: np.ndarray, y: np.ndarray) -> None:
+    """Raise unless these are the centers of the sample tile's pixels, as rasterio has them."""
+    with rasterio.open(gdal_path(tile_path(SAMPLE_TILE, 2015))) as src:
+        west, north = src.transform.c, src.transform.f
+    if y[0] < y[-1]:
+        raise NotRightError("The rows are upside down: y falls from north to south.")
+    off = (x[0] - west) / RESOLUTION - 0.5, (north - y[0]) / RESOLUTION - 0.5
+    if max(map(abs, off)) > 0.05:
+        if np.allclose(np.abs(off), 0.5, atol=0.05):
+            raise NotRightError(
+                "The coordinates are half a pixel off: they belong to the pixels' centers. The tiepoint is a corner "
+                "where raster_type is 1, and a center where it is 2."
+            )
+        raise NotRightError(f"x and y begin at {x[0]}, {y[0]}. Take those of section 6: they fit every year.")

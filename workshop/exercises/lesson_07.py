@@ -1,8 +1,13 @@
 """Checks of lesson 07 (the cube of the world)."""
 
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
 import icechunk
 import numpy as np
 import rasterio
+import zarr
 from rasterio.windows import Window
 
 from workshop import repository, world
@@ -13,7 +18,9 @@ from workshop.tiles import YEARS, Box, gdal_path, tile_path
 @exercise(
     "07-1",
     expects="two whole numbers: row and column",
-    hint="How many degrees lie between the grid's upper left corner and the tile's? A degree has 4000 pixels.",
+    hint="How many degrees is it from the grid's upper-left corner to the tile's? A degree has 4000 pixels.",
+    more="Rows count from 80 north downward: `(80 - latitude) * 4000`. South of the equator, the latitude is negative. "
+    "Columns count from 180 west eastward; west of Greenwich, the longitude is negative, too.",
 )
 def _place(answer: tuple[int, int]) -> str:
     if any(isinstance(part, str) for part in answer):
@@ -21,27 +28,138 @@ def _place(answer: tuple[int, int]) -> str:
     row, col = (float(part) for part in answer)
     right = (360_000, 480_000)  # 90 and 120 degrees from (80 N, 180 W), 4000 pixels each
     if (row, col) == right:
-        return "From the grid's corner: 90 degrees down, 120 degrees across."
+        return "From the grid's corner, it's 90 degrees down and 120 degrees across."
     if not (row.is_integer() and col.is_integer()):
-        raise NotRightError("Pixels are counted whole: expected two integers.")
+        raise NotRightError("Pixels are counted in whole numbers: expected two integers.")
     mistakes = {
-        right[::-1]: "The numbers are right, in the wrong order: row (y) first, then column (x).",
+        right[::-1]: "The numbers are right, but in the wrong order: row (y) first, then column (x).",
         (9, 12): "These are the tile's row and column among tiles; expected those of its first pixel.",
-        (right[0] + 1, right[1] + 1): "Counting begins at 0: you are one row and one column too far.",
+        (right[0] + 1, right[1] + 1): "Counting begins at 0: you're one row and one column too far.",
     }
     if (row, col) in mistakes:
         raise NotRightError(mistakes[row, col])
     if col == 240_000:
         raise NotRightError("The column counts from 0 degrees or from the east; the grid begins at 180 west.")
     if col != right[1]:
-        raise NotRightError(f"The column is not {col:,.0f}: how far is 60 west from 180 west?")
+        raise NotRightError(f"The column isn't {col:,.0f}: how far is 60 west from 180 west?")
     if row in (200_000, 240_000, 160_000):
         raise NotRightError(
             "The row counts from the south, or takes 10 south for its lower edge; row 0 is at 80 north."
         )
     if row in (280_000, 40_000):
         raise NotRightError("South of the equator the latitude is negative: 80 - (-10).")
-    raise NotRightError(f"The column is right, the row is not {row:,.0f}: how far is 10 south from 80 north?")
+    raise NotRightError(f"The column is right, but the row isn't {row:,.0f}: how far is 10 south from 80 north?")
+
+
+NAME = "50N_120W"
+CHUNK = (156, 272)  # in the cube; its corner at 41 N, 112 W is 39 and 68 degrees from (80 N, 180 W), four chunks each
+SKELETON = """
+Fill in the gaps:
+
+```python
+def write_year(fork, year):
+    lulc = zarr.open_array(____, path="lulc", mode="r+")
+    with rasterio.open(tiles.tile_path("50N_120W", year)) as src:
+        pixels = src.read(1, window=Window(____, ____, 1000, 1000))
+    lulc[years.index(year), ____:____, ____:____] = pixels
+    return ____
+
+
+session = by_hand.writable_session("main")
+forks = [write_year(____, year) for year in years]
+session.____(*forks)
+session.____("One chunk in five years")
+```
+"""
+
+
+@cache
+def _read_chunk(year: int) -> np.ndarray:
+    """Return the pixels of this chunk in one year, from the tile."""
+    with rasterio.open(gdal_path(tile_path(NAME, year))) as src:
+        return src.read(1, window=Window(32_000, 36_000, 1000, 1000))
+
+
+@exercise(
+    "07-2",
+    expects="the repository, your function and your session",
+    hint=SKELETON,
+    more="In the cube, the chunk's first row is `(80 - 41) * 4000`, and its first column is `(-112 + 180) * 4000`. The "
+    "tile begins at 50 north and 120 west, so in the tile they are `(50 - 41) * 4000` and `(-112 + 120) * 4000`. "
+    "`Window` takes the column first. Open the array in `fork.store`, and end the function with `return fork`. Each "
+    "year gets a fork of its own. Merge all five into the session they came from, then commit it.",
+)
+def _worker(repo: icechunk.Repository, write_year: Callable, session: Any) -> str:
+    if not isinstance(repo, icechunk.Repository):
+        raise NotRightError(f"Expected the repository by_hand, found {type(repo).__name__}.")
+    if not callable(write_year):
+        raise NotRightError(f"Expected a function write_year(fork, year), found {type(write_year).__name__}.")
+    _try_worker(repo, write_year)
+    rows, cols = (slice(k * 1000, (k + 1) * 1000) for k in CHUNK)
+    lulc = zarr.open_array(repo.readonly_session("main").store, path="lulc", mode="r")
+    missing = [year for k, year in enumerate(YEARS) if not np.array_equal(lulc[k, rows, cols], _read_chunk(year))]
+    if missing:
+        if not getattr(session, "read_only", True):
+            if session.has_uncommitted_changes:
+                raise NotRightError("Your worker is right, and forks are merged: now commit the session.")
+            raise NotRightError("Your worker is right, but session has no changes yet: merge the forks into it.")
+        if len(missing) < len(YEARS):
+            raise NotRightError(f"Your worker is right, but main doesn't have {missing}: merge the forks of all years.")
+        raise NotRightError("Your worker is right. Now fork, write, merge and commit: main has none of its chunks yet.")
+    newest, before = [snapshot.id for snapshot, _ in zip(repo.ancestry(branch="main"), range(2), strict=False)]
+    changed = repo.diff(from_snapshot_id=before, to_snapshot_id=newest).updated_chunks.get("/lulc", [])
+    together = len({tuple(chunk) for chunk in changed} & {(k, *CHUNK) for k in range(len(YEARS))})
+    if together < len(YEARS):
+        raise NotRightError(
+            f"All five years are in main, but the newest commit has {together} of them: merge five forks, commit once."
+        )
+    return "Five workers, five forks, one commit. Each chunk is as GDAL reads it."
+
+
+def _try_worker(repo: icechunk.Repository, write_year: Callable) -> None:
+    """Call the function with a fork that is never merged, and look at what comes back."""
+    year, layer = 2010, YEARS.index(2010)
+    fork = repo.writable_session("main").fork()
+    try:
+        back = write_year(fork, year)
+    except icechunk.SessionStateError as error:
+        raise NotRightError(
+            "Your worker commits. A fork can't be committed: return it, merge it, and commit the session it came from."
+        ) from error
+    except Exception as error:
+        said = str(error).strip().split("\n")[0]
+        raise NotRightError(f"write_year(fork, 2010) stopped with {type(error).__name__}: {said}.") from error
+    if back is None:
+        raise NotRightError("Your worker returns nothing, so nothing can be merged: end it with `return fork`.")
+    if not isinstance(back, icechunk.ForkSession):
+        raise NotRightError(f"Your worker returns {type(back).__name__}: expected the fork, which knows what it wrote.")
+    written = [tuple(chunk) for chunk in back.status().updated_chunks.get("/lulc", [])]
+    expected = (layer, *CHUNK)
+    if not written:
+        raise NotRightError("The fork comes back without a chunk: open the array in `fork.store`, and write into it.")
+    if len(written) > 1:
+        raise NotRightError(
+            f"write_year(fork, 2010) writes {len(written)} chunks, {written[0]} and others: expected {expected} only."
+        )
+    if written != [expected]:
+        (found,) = written
+        if found == (layer, *CHUNK[::-1]):
+            raise NotRightError("Rows and columns are exchanged: the array's axes are (year, y, x).")
+        if found[1:] == CHUNK:
+            raise NotRightError(f"write_year(fork, 2010) writes layer {found[0]}: 2010 is layer {layer}.")
+        raise NotRightError(
+            f"write_year(fork, 2010) writes the chunk {found}, not {expected}: its corner is at 41 north, 112 west."
+        )
+    pixels = zarr.open_array(back.store, path="lulc", mode="r").blocks[expected][0]
+    if np.array_equal(pixels, _read_chunk(year)):
+        return
+    for other in YEARS:
+        if np.array_equal(pixels, _read_chunk(other)):
+            raise NotRightError(f"write_year(fork, 2010) writes the pixels of {other}: read the file of `year`.")
+    raise NotRightError(
+        "The right chunk, but other pixels: in the tile, 41 north and 112 west is row 36,000 and column 32,000. "
+        "`Window` takes the column first."
+    )
 
 
 GAPS = {(2005, "40N_110W"), (2015, "40N_120W"), (2015, "50N_120W")}
@@ -58,9 +176,12 @@ def world_with_gaps(storage: icechunk.Storage) -> icechunk.Repository:
 
 
 @exercise(
-    "07-2",
+    "07-3",
     expects="the repository and a set of (year, tile)",
-    hint="The commits' metadata name tiles; world.ingested(gaps) marks chunks. world.ingest takes names and years.",
+    hint="The metadata of each commit names its tiles. What should be there, minus what is there, is missing.",
+    more='`snapshot.metadata["year"]` and `snapshot.metadata["tiles"]` say what a commit brought; the first two have '
+    "neither. Put pairs `(year, name)` into a set, and subtract it from the set of all twenty. Then call "
+    "`world.ingest(gaps, names, [year], box=around)` once per year that has a gap.",
 )
 def _gaps(repo: icechunk.Repository, missing: set[tuple[int, str]]) -> str:
     try:
@@ -71,7 +192,7 @@ def _gaps(repo: icechunk.Repository, missing: set[tuple[int, str]]) -> str:
         year, name = too_many[0]
         raise NotRightError(f"{name} of {year} is there: {len(too_many)} of your pairs were never missing.")
     if len(found) < len(GAPS):
-        raise NotRightError(f"{len(found)} found, and they are right; there are more. Did you look at every year?")
+        raise NotRightError(f"{len(found)} found, all right, but there are more. Did you look at every year?")
     lulc, marks = repository.read(repo), world.ingested(repo)
     for k, year in enumerate(YEARS):
         for name, (row, col) in zip(world.UTAH_TILES, ((0, 0), (0, 1), (1, 0), (1, 1)), strict=True):
@@ -81,30 +202,6 @@ def _gaps(repo: icechunk.Repository, missing: set[tuple[int, str]]) -> str:
             pixels = lulc[k, top : top + 1000, left : left + 1000].values
             there = bool(marks[k, top // 1000, left // 1000])  # its pixels may be no data in the tile, too
             if not (there and np.array_equal(pixels, tile)):
-                what = "is not what the tile holds" if there else "is not in the cube yet"
-                raise NotRightError(f"You know what is missing; {name} of {year} {what}: ingest it (box=around).")
+                what = "isn't what the tile holds" if there else "isn't in the cube yet"
+                raise NotRightError(f"You know what's missing; {name} of {year} {what}: ingest it (box=around).")
     return "Complete: twenty tiles and years, each as GDAL reads it."
-
-
-@exercise(
-    "07-3",
-    expects="two numbers of references",
-    hint="A manifest is written whole. How many chunks has a tile through the years, and how many has the cube?",
-)
-def _references(answer: tuple[int, int]) -> str:
-    split, together = (float(part) for part in answer)
-    if (split, together) == (8000, 4_032_000):
-        return "A patch of nine chunks rewrites 8000 references, or four million."
-    if (together, split) == (8000, 4_032_000):
-        raise NotRightError("The numbers are right, in the wrong order: with the split first.")
-    if split == 9:
-        raise NotRightError("Nine chunks change, but a manifest is written whole, with the references that stay.")
-    if split == 1600:
-        raise NotRightError("That is one year of a tile; its manifest holds all five, though one was patched.")
-    if split != 8000:
-        raise NotRightError(
-            f"Not {split:,.0f} with the split: a tile is 40 x 40 chunks in each year, and the patch lies in one tile."
-        )
-    if together == 806_400:
-        raise NotRightError("That is one year of the world; the array has five, and one manifest for all.")
-    raise NotRightError(f"The first is right. In one manifest stand all references of the array, not {together:,.0f}.")

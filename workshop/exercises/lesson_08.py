@@ -19,15 +19,13 @@ from workshop.tiles import DATA, RESOLUTION, YEARS, gdal_path, tile_path
 
 
 @cache
-def _count(name: str, *years: int, whole_box: bool = False) -> np.ndarray:
-    """Return how many pixels, and how many km², of a watershed have each group, or groups one year after another.
+def _count(shape: shapely.Geometry, *years: int, all_touched: bool = False) -> np.ndarray:
+    """Return how many pixels, and how many km², of a polygon have each group, or groups one year after another.
 
     GDAL burns the polygon onto the source tiles; 500 rows at a time, to spare memory.
     """
     groups = (len(legend.groups()),) * len(years)
     found = np.zeros((2, prod(groups)))
-    shed = gpd.read_file(DATA / "areas.geojson").set_index("name").geometry[name]
-    shape = shed.envelope if whole_box else shed
     for tile in world.UTAH_TILES:
         with ExitStack() as stack:
             sources = [stack.enter_context(rasterio.open(gdal_path(tile_path(tile, year)))) for year in years]
@@ -39,7 +37,10 @@ def _count(name: str, *years: int, whole_box: bool = False) -> np.ndarray:
                 height = min(500, frame.height - row)
                 window = Window(frame.col_off, frame.row_off + row, frame.width, height)
                 place = sources[0].window_transform(window)
-                inside = rasterize([part], (height, frame.width), transform=place, dtype="uint8").astype(bool)
+                burned = rasterize(
+                    [part], (height, frame.width), transform=place, all_touched=all_touched, dtype="uint8"
+                )
+                inside = burned.astype(bool)
                 ends = [_row_area(place.f), _row_area(place.f - height * RESOLUTION)]
                 areas = np.repeat(np.interp(np.arange(height), [0, height], ends), inside.sum(axis=1))
                 codes = [legend.group_index()[src.read(1, window=window)[inside]] for src in sources]
@@ -54,83 +55,91 @@ def _row_area(north: float) -> float:
     return abs(Geod(ellps="WGS84").geometry_area_perimeter(pixel)[0]) / 1e6
 
 
+SURVEY = [(404, 4492), (417, 4488), (428, 4494), (431, 4507), (422, 4502), (415, 4513), (406, 4506)]  # km, UTM zone 12
+SKELETON = """
+Fill in the gaps:
+
+```python
+moved = survey.to_crs(____)
+box = lulc.sel(year=____).rio.clip_box(*moved.____).load()
+inside = rasterize(moved.geometry, box.shape, transform=____, dtype="uint8") == 1
+per_row = (inside & (box.values == ____)).sum(axis=1)
+built_up = float((per_row * ____).sum())
+```
+"""
+
+
 @exercise(
     "08-1",
     expects="a number of km²",
-    hint="km2 of section 4 has it: select zone, year and group.",
+    hint=SKELETON,
+    more="`lulc.rio.crs` is the cube's CRS, `moved.total_bounds` is the box, and `box.rio.transform()` says where. "
+    "`per_row` has one number per row, and so does `zonal.pixel_area(box.y, 0.00025, 0.00025)`, in km². Multiply them, "
+    "then add up.",
 )
-def _cropland(answer: float) -> str:
-    crop, name = legend.groups().index("Cropland"), "Salt Wash"
+def _built_up(answer: float) -> str:
+    survey = gpd.GeoSeries([shapely.Polygon(np.array(SURVEY) * 1000)], crs="EPSG:32612")
+    group, year = legend.groups().index("Built-up"), 2010
+    shape, framed = survey.to_crs("EPSG:4326")[0], survey.envelope.to_crs("EPSG:4326")[0]
     answer = float(answer)
-    pixels, km2 = _count(name, 2015)[:, crop]
+    pixels, km2 = _count(shape, year)[:, group]
     if is_close(answer, km2, 1e-3):
-        return f"{answer:,.1f} km², each row of pixels weighed with its own area."
-    for year in YEARS:
-        recognize(answer, (_count(name, year)[1, crop], f"That is the year {year}; wanted is 2015.", 1e-3))
-    in_box = _count(name, 2015, whole_box=True)[1, crop]
-    recognize(answer, (in_box, "That is the cropland in the box around Salt Wash, not in the watershed.", 1e-3))
+        return f"{answer:,.2f} km², each row of pixels with its own area."
+    if answer == 0:
+        raise NotRightError(
+            "No pixel is inside: the outline is still in meters, and the cube is in degrees (`to_crs`)."
+        )
+    touched, in_box = (_count(part, year, all_touched=True)[1, group] for part in (shape, shape.envelope))
+    recognize(answer, (touched, "That's with every pixel that the border touches: leave out `all_touched`.", 1e-3))
+    for other in YEARS:
+        recognize(answer, (_count(shape, other)[1, group], f"That's the year {other}; we want {year}.", 1e-3))
+    in_frame = "That's the box around the outline: keep only the pixels inside the polygon."
+    recognize(answer, (in_box, in_frame, 5e-3), (_count(framed, year)[1, group], in_frame, 5e-3))  # in whole pixels
+    outside = "That's what is outside the outline: `rasterize` sets 1 inside, `geometry_mask` sets True outside."
+    recognize(answer, (in_box - km2, outside, 1e-3))
     for side, what in ((30, "30 m x 30 m"), (RESOLUTION * 111_320, "square")):
-        hint = f"The pixels are right, but taken as {what}: their width shrinks with the latitude."
+        hint = f"The pixels are right, but taken as {what}: they get narrower toward the poles."
         recognize(answer, (pixels * side**2 / 1e6, hint, 2e-3))
-    recognize(answer, (pixels, "That is the number of pixels; wanted is their area in km²."))
-    recognize(answer, (km2 * 1e6, "That is square metres; wanted are km².", 1e-3))
-    raise NotRightError(f"Not {answer:,.1f} km²: the group is Cropland, the watershed Salt Wash, the year 2015.")
+    # a tolerance below 1 is absolute
+    degrees = pixels * RESOLUTION**2
+    if abs(answer - degrees) <= 1e-2 * degrees:
+        raise NotRightError("That's in square degrees: multiply each row by the km² of its pixels.")
+    recognize(
+        answer,
+        (pixels, "That's the number of pixels; we want their area in km²."),
+        (km2 * 1e6, "That's in square meters; we want km².", 1e-3),
+        (_count(shape, year)[1].sum(), "That's all of the outline: keep only the pixels equal to 250.", 5e-3),
+    )
+    raise NotRightError(f"Not {answer:,.2f} km²: count the pixels equal to 250, inside `survey`, in {year}.")
 
 
 @exercise(
     "08-2",
-    expects="a number, in percent",
-    hint="Divide the water by the sum of all groups but No data, and take it times 100.",
-)
-def _share(answer: float) -> str:
-    water, nodata = (legend.groups().index(group) for group in ("Open surface water", "No data"))
-    answer = float(answer)
-
-    def share(year: int, whole_box: bool = False, with_missing: bool = False) -> float:
-        km2 = _count("Lakeside", year, whole_box=whole_box)[1]
-        with np.errstate(invalid="ignore"):  # nothing was seen
-            return 100 * km2[water] / (km2.sum() - (0 if with_missing else km2[nodata]))
-
-    right = share(2020)
-    # as precise as it takes to tell the denominators apart
-    if np.isclose(answer, right, rtol=0, atol=0.005, equal_nan=True):
-        return f"{answer:.2f} % of what was seen."
-    missing = "Your denominator holds the pixels without data: nobody knows whether they are water."
-    water_km2 = _count("Lakeside", 2020)[1, water]
-    recognize(
-        answer,
-        (right / 100, "That is the share as a fraction; wanted is percent.", 0.00005),
-        (share(2020, with_missing=True), missing, 0.005 / max(1, right)),
-        (share(2020, whole_box=True), "That is the share in the box around Lakeside, not in the watershed.", 1e-3),
-        (water_km2, "That is the water's area in km²; wanted is its share, in percent.", 1e-3),
-    )
-    for year in YEARS:
-        recognize(answer, (share(year), f"That is the year {year}; wanted is 2020.", 1e-3))
-    raise NotRightError(f"Not {answer:.3f} %: water in 2020, divided by everything but No data.")
-
-
-@exercise(
-    "08-3",
     expects="a tuple (group in 2000, group in 2020, a number of km²)",
-    hint="Section 6, with another watershed: leave the diagonal out and take the largest.",
+    hint="Call `transitions` for this watershed. Where in the matrix is the land that stayed the same?",
+    more="The diagonal is what stayed the same. `matrix.stack()` makes a series with two index levels, as in section "
+    "6. Keep what has two different groups, and take the largest, with `idxmax` and `max`.",
 )
 def _largest(answer: tuple[str, str, float]) -> str:
     before, after, km2 = answer
     names = legend.groups()
     if unknown := [name for name in (before, after) if name not in names]:
-        raise NotRightError(f"{unknown[0]!r} is no group of the legend; they are called {', '.join(names)}.")
-    matrix = _count("Aspen Plateau", 2000, 2020)[1]
+        raise NotRightError(f"`{unknown[0]}` isn't a group of the legend; they are {', '.join(names)}.")
+    plateau = gpd.read_file(DATA / "areas.geojson").set_index("name").geometry["Aspen Plateau"]
+    matrix = _count(plateau, 2000, 2020)[1]
     changed = matrix * (1 - np.eye(len(names)))
     i, j = np.unravel_index(changed.argmax(), changed.shape)
     if not changed[i, j] and not km2:
-        return "No land changed in these tiles, from whatever to whatever: 0 km²."
+        return "No land changed in these tiles: 0 km²."
     if before == after:
-        raise NotRightError("That land did not change: leave the diagonal of the matrix out.")
+        raise NotRightError("That land didn't change: leave out the diagonal of the matrix.")
     if (before, after) == (names[j], names[i]):
         raise NotRightError("The pair is right, but it went the other way: first the group in 2000.")
     if (before, after) != (names[i], names[j]):
         there = matrix[names.index(before), names.index(after)]
         raise NotRightError(f"{before} to {after} is {there:,.1f} km²; another change is larger.")
     if not is_close(float(km2), matrix[i, j], 1e-3):
-        raise NotRightError(f"The pair is right; its area is not {float(km2):,.1f} km². Weigh each row of pixels.")
-    return f"{before} became {after} over {float(km2):,.1f} km²."
+        raise NotRightError(
+            f"The pair is right; its area isn't {float(km2):,.1f} km². Weight each row by its pixel area."
+        )
+    return f"{before} became {after} on {float(km2):,.1f} km²."

@@ -2,6 +2,7 @@
 
 import warnings
 
+import icechunk
 import numpy as np
 import xarray as xr
 import zarr
@@ -27,23 +28,25 @@ def _open(store: Store, **options) -> zarr.Group:
 
 
 def _find_classes(group: zarr.Group, path: str = "lulc") -> zarr.Array:
-    """Return an array of class codes, or raise if readers would not see them as they are."""
+    """Return an array of class codes, or raise if readers would see other numbers."""
     if path not in group:
         raise NotRightError(f"Expected the array {path} in the store, found {sorted(group)} in its root.")
     array = group[path]
     if array.dtype != np.uint8:
-        raise NotRightError(f"The classes have become {array.dtype}: codes must stay uint8. Cut without a mask.")
+        raise NotRightError(f"The classes have become {array.dtype}: codes must stay uint8. Select without a mask.")
     if "_FillValue" in array.attrs:
-        raise NotRightError("lulc has a _FillValue, so xarray reads it as floats: set `fill_value` instead.")
+        raise NotRightError(
+            "lulc has a _FillValue, so xarray reads it as floats: set `fill_value` in the encoding instead."
+        )
     if array.fill_value != legend.NODATA:
         raise NotRightError(
-            f"The fill value is {array.fill_value}, so what isn't stored reads as a class: `encoding` sets it."
+            f"The fill value is {array.fill_value}, so chunks that aren't stored read as a class: the encoding sets it."
         )
     return array
 
 
 def _check_place(group: zarr.Group, west: float, north: float, pixel: float) -> None:
-    """Raise unless a group tells where its array is: by coordinates, convention, and CF, which has another order."""
+    """Raise unless a group says where its array is: by coordinates, convention, and CF, which has another order."""
     attributes = dict(group["lulc"].attrs)
     mapping = attributes.get("grid_mapping", "spatial_ref")
     cf = dict(group[mapping].attrs).get("GeoTransform") if mapping in group else None
@@ -57,7 +60,7 @@ def _check_place(group: zarr.Group, west: float, north: float, pixel: float) -> 
     for name, found in stated.items():
         if not found:
             raise NotRightError(
-                f"The store doesn't tell where it is: {name} is missing. `conventions.describe` has it."
+                f"The store doesn't say where it is: {name} is missing. `conventions.describe` writes it."
             )
         if not np.allclose(found, [pixel, 0, west, 0, -pixel, north], rtol=0, atol=1e-9):
             raise NotRightError(
@@ -65,14 +68,14 @@ def _check_place(group: zarr.Group, west: float, north: float, pixel: float) -> 
                 f"these are {pixel:g}° wide and begin at {west:g}, {north:g}. It still describes another array."
             )
     if "grid_mapping" not in attributes:
-        raise NotRightError("lulc doesn't name its grid mapping, so CF's readers find no CRS: `encoding` names it.")
+        raise NotRightError("lulc doesn't name its grid mapping, so CF's readers find no CRS: the encoding names it.")
     shape = list(group["lulc"].shape[-2:])
     if attributes.get("spatial:shape") != shape:
         raise NotRightError(f"spatial:shape says {attributes.get('spatial:shape')}; the array has {shape}.")
 
 
 def _check_copy(store: Store, group: zarr.Group) -> None:
-    """Raise unless the consolidated metadata of the root know all arrays as they are."""
+    """Raise unless the consolidated metadata of the root describes all arrays as they are."""
     kept = _open(store).metadata.consolidated_metadata
     if kept is None:
         raise NotRightError("The root has no consolidated metadata, and readers over HTTP find nothing without it.")
@@ -91,8 +94,15 @@ def _check_copy(store: Store, group: zarr.Group) -> None:
 @exercise(
     "09-1",
     expects="a Zarr store",
-    hint="Select with sel, describe with conventions.describe, and write with to_zarr. The encoding is that of section "
-    "3: chunks, fill_value and grid_mapping.",
+    hint="Three steps: select the part with `sel`, describe it, write it with `to_zarr`. Which attributes does `sel` "
+    "leave as they were?",
+    more="""Fill the gaps. `drop_encoding` forgets how the cube was stored, so that `how` decides:
+
+```python
+part = release["lulc"].sel(year=____, x=slice(____, None)).load().drop_encoding()
+east = bucket.zarr("east.zarr")
+conventions.____(part).to_zarr(east, mode="w", encoding=____, consolidated=False)
+```""",
 )
 def _part(store: Store) -> str:
     group = _open(store)
@@ -103,13 +113,13 @@ def _part(store: Store) -> str:
     years = [year for year in YEARS if np.array_equal(pixels, read_box(year, EAST))]
     if 2020 not in years:
         raise NotRightError(
-            f"These are the pixels of {years[0]}; wanted are those of 2020."
+            f"These are the pixels of {years[0]}; we want those of 2020."
             if years
             else "These are not the pixels east of -112° in 2020: select by label, with sel."
         )
     _check_place(group, EAST.west, EAST.north, RESOLUTION)
     if array.chunks[-2:] != (500, 500):
-        raise NotRightError(f"Expected chunks of 500 x 500, found {array.chunks}: `encoding` sets them.")
+        raise NotRightError(f"Expected chunks of 500 x 500, found {array.chunks}: the encoding sets them.")
     if array.attrs.get("flag_values") != legend.table().index.to_list() or "flag_meanings" not in array.attrs:
         raise NotRightError("The array doesn't say what its numbers mean: flag_values and flag_meanings are missing.")
     if not {"license", "references", "zarr_conventions"} <= set(group.attrs):
@@ -117,65 +127,49 @@ def _part(store: Store) -> str:
             "The group has no license, references or conventions: write what `describe` returns, whole."
         )
     if group.attrs.get("spatial:shape") != [2000, 2000]:
-        raise NotRightError(f"The group says that it has {group.attrs.get('spatial:shape')} pixels: describe the part.")
+        raise NotRightError(f"The group says it has {group.attrs.get('spatial:shape')} pixels: describe the part.")
     return "It says what it is, and where. No reader will draw it 0.5° too far west."
-
-
-def _modes(pixels: np.ndarray, n: int) -> np.ndarray:
-    """Return the most frequent value of each n x n pixels of ``(year, y, x)``."""
-    years, rows, cols = pixels.shape
-    cells = pixels.reshape(years, rows // n, n, cols // n, n).swapaxes(2, 3).reshape(-1, n * n)
-    modes = np.array([np.bincount(cell, minlength=256).argmax() for cell in cells])
-    return modes.reshape(years, rows // n, cols // n)
 
 
 @exercise(
     "09-2",
-    expects="a Zarr store",
-    hint="Three places must know a level: its own group (world.coarsen, conventions.describe), the list `multiscales` "
-    "in the root's attributes (conventions.pyramid), and the consolidated metadata.",
+    expects="an Icechunk repository and a DataArray",
+    hint="Section 2 does it twice, once with `s3_storage` and once with `http_storage`. What differs here is the tag.",
+    more="""Fill the gaps. The address alone is enough, because strangers have no keys:
+
+```python
+theirs = icechunk.Repository.____(icechunk.http_storage(____))
+session = theirs.readonly_session(tag=____)
+before = xr.open_zarr(session.____, consolidated=False)[____]
+```""",
 )
-def _level(store: Store) -> str:
-    group = _open(store, use_consolidated=False)
-    if not {"0/lulc", "1/lulc", "2/lulc"} <= {path for path, _ in group.members(max_depth=None)}:
+def _stranger(repo: icechunk.Repository, before: xr.DataArray) -> str:
+    if not isinstance(repo, icechunk.Repository):
+        raise NotRightError(f"Expected an Icechunk repository as `theirs`, found {type(repo).__name__}.")
+    if not isinstance(before, xr.DataArray):
+        raise NotRightError(f"Expected the array lulc as `before`, found {type(before).__name__}.")
+    opened = repr(repo.storage)
+    if "anonymous: True" not in opened and "type: HTTP" not in opened:
         raise NotRightError(
-            f"The levels 0 to 2 must stay; in the root there is {sorted(group)}. Run the cells of section 3 again."
+            "`theirs` wasn't opened as a stranger would: use `anonymous=True`, or the address over HTTP."
         )
-    array = _find_classes(group, "3/lulc")
-    if array.shape != (5, 10, 20):
-        raise NotRightError(f"Expected 5 years of 10 x 20 pixels, found {array.shape}.")
-    found, fine = array[:], group["0/lulc"][:]
-    right = _modes(fine, 200)
-    if wrong := int((found != right).sum()):
-        before = right.copy()
-        before[-1, :5, :2] = _modes(read_box(YEARS[-1], DEFECT_BOX)[None], 200)
-        means = fine.reshape(5, 10, 200, 20, 200).mean(axis=(2, 4))
-        if np.array_equal(found, before):
-            raise NotRightError("These are the pixels of v1.0; the store is at v1.1: `levels` is older than `new`.")
-        if np.array_equal(found, _modes(group["2/lulc"][:], 5)):
-            raise NotRightError("This is the mode of modes, which is another class here and there. Begin at level 0.")
-        if any(np.array_equal(found, fine[:, k::200, k::200]) for k in range(200)):
-            raise NotRightError("This is one pixel of each 200 x 200, and not the most frequent class of all of them.")
-        if (np.abs(found - means) < 1).all():
-            raise NotRightError("This is the mean. The mean of two codes is the code of a class that nobody saw.")
-        raise NotRightError(f"{wrong} of 1000 pixels are not the most frequent class of their 200 x 200 pixels.")
-    _check_place(group["3"], TEACHING_WINDOW.west, TEACHING_WINDOW.north, 200 * RESOLUTION)
-    layout = {entry["asset"]: entry for entry in group.attrs.get("multiscales", {}).get("layout", [])}
-    if "3" not in layout:
-        raise NotRightError("The level is there, but `multiscales` in the root's attributes doesn't list it.")
-    if list(layout) != ["0", "1", "2", "3"]:
-        raise NotRightError(f"`multiscales` lists the levels {list(layout)}; expected all four, the finest first.")
-    coarser = {"0": [200, 200], "1": [25, 25], "2": [5, 5]}.get(layout["3"].get("derived_from"))
-    if layout["3"].get("spatial:shape") != [10, 20] or layout["3"].get("transform", {}).get("scale") != coarser:
-        raise NotRightError(f"What `multiscales` says of level 3 is not true: {layout['3']}.")
-    if "version" not in group.attrs:
-        raise NotRightError("The root has lost its version: update its attributes, don't replace them.")
-    _check_copy(store, group)
-    return "Four levels, each in its group, in the list, and in the consolidated metadata."
+    if "v1.0" not in repo.list_tags():
+        raise NotRightError("This repository has no tag v1.0, so it isn't the cube of section 1.")
+    if before.shape != (len(YEARS), 2000, 4000):
+        raise NotRightError(f"Expected all years and pixels, (5, 2000, 4000), found {before.shape}.")
+    if before.dtype != np.uint8:
+        raise NotRightError(f"The classes have become {before.dtype}: codes must stay uint8.")
+    defect = dict(x=slice(DEFECT_BOX.west, DEFECT_BOX.east), y=slice(DEFECT_BOX.north, DEFECT_BOX.south))
+    found = before.sel(year=YEARS[-1], **defect).values
+    if np.array_equal(found, read_box(YEARS[-1], DEFECT_BOX)):
+        return "You read the state before the repair, without any keys."
+    if (found == 10).all():
+        raise NotRightError("The west of 2020 is repaired here, so this is v1.1 or main. The tag is v1.0.")
+    raise NotRightError("These aren't the pixels of v1.0 in the west of 2020.")
 
 
 def store_with_two_truths(store: Store) -> Store:
-    """Write a plain store whose consolidated metadata was not brought up to date."""
+    """Write a plain store whose consolidated metadata is out of date."""
     from workshop import conventions, tiles  # what a learner would call
 
     def layer(year: int) -> xr.Dataset:
@@ -193,7 +187,9 @@ def store_with_two_truths(store: Store) -> Store:
 @exercise(
     "09-3",
     expects="a Zarr store",
-    hint="Compare xr.open_zarr(two, group='0').year with the same and consolidated=False. Which of them is a copy?",
+    hint="Look at `xr.open_zarr(two, group='0').year.values`, then again with `consolidated=False`. Which is a copy?",
+    more="The arrays have three years, and the copy of their metadata in the root has one. One call of section 3 makes "
+    "the copy again. Give it the store itself, not the group `0`.",
 )
 def _truths(store: Store) -> str:
     group = _open(store, use_consolidated=False)
@@ -201,13 +197,76 @@ def _truths(store: Store) -> str:
     found = group["0/lulc"][:] if "0/lulc" in group else None
     if not np.array_equal(found, pixels):
         raise NotRightError(
-            "Only one year is left: through the old copy, you see no other. Run the cell that makes `two` again."
+            "Only one year is left: the old copy hid the others. Run the cell that makes `two` again."
             if found is not None and len(found) == 1
-            else "Expected the pixels of `two` in 0/lulc, found others or none. Run the cell that makes it again."
+            else "Expected the pixels of `two` in 0/lulc, found others or none. Run the cell that makes `two` again."
         )
     if (years := group["0/year"][:].tolist()) != [2000, 2005, 2010]:
         raise NotRightError(
             f"The years are {years} now; they were 2000, 2005 and 2010. Run the cell that makes `two` again."
         )
     _check_copy(store, group)
-    return "There is one truth again: the copy says what the arrays say."
+    return "There's one truth again: the copy agrees with the arrays."
+
+
+def _modes(pixels: np.ndarray, n: int) -> np.ndarray:
+    """Return the most frequent value of each n x n pixels of ``(year, y, x)``."""
+    years, rows, cols = pixels.shape
+    cells = pixels.reshape(years, rows // n, n, cols // n, n).swapaxes(2, 3).reshape(-1, n * n)
+    modes = np.array([np.bincount(cell, minlength=256).argmax() for cell in cells])
+    return modes.reshape(years, rows // n, cols // n)
+
+
+@exercise(
+    "09-4",
+    expects="a Zarr store",
+    hint="""Fill the gaps. Three places must know the level: its group, the root's list, and the consolidated metadata.
+
+```python
+fourth = world.coarsen(levels[0], ____)
+described = conventions.describe(fourth.drop_encoding())
+described.to_zarr(plain, group=____, mode="w", encoding=encoding(____), write_empty_chunks=True, consolidated=False)
+zarr.open_group(plain, mode="r+").attrs.update(conventions.pyramid([*____, ____]))
+zarr.____(plain)
+more = plain
+```""",
+    more='`200` is the factor, and `"3"` the group. `pyramid` takes all four levels, the finest first, so give it '
+    "`[*levels, fourth]`. `attrs.update` keeps the version. The last gap is the call that makes the copy in the root.",
+)
+def _level(store: Store) -> str:
+    group = _open(store, use_consolidated=False)
+    if not {"0/lulc", "1/lulc", "2/lulc"} <= {path for path, _ in group.members(max_depth=None)}:
+        raise NotRightError(
+            f"The levels 0 to 2 must stay; the root has {sorted(group)}. Run the cells of section 3 again."
+        )
+    array = _find_classes(group, "3/lulc")
+    if array.shape != (5, 10, 20):
+        raise NotRightError(f"Expected 5 years of 10 x 20 pixels, found {array.shape}.")
+    found, fine = array[:], group["0/lulc"][:]
+    right = _modes(fine, 200)
+    if wrong := int((found != right).sum()):
+        before = right.copy()  # the repair
+        before[-1, :5, :2] = _modes(read_box(YEARS[-1], DEFECT_BOX)[None], 200)
+        means = fine.reshape(5, 10, 200, 20, 200).mean(axis=(2, 4))
+        if np.array_equal(found, before):
+            raise NotRightError("These are the pixels of v1.0; the store holds v1.1, as `levels` does.")
+        if np.array_equal(found, _modes(group["2/lulc"][:], 5)):
+            raise NotRightError("This is the mode of modes, which is another class here and there. Start from level 0.")
+        if any(np.array_equal(found, fine[:, k::200, k::200]) for k in range(200)):
+            raise NotRightError("This is one pixel of each 200 x 200, not the most frequent class of them all.")
+        if (np.abs(found - means) < 1).all():
+            raise NotRightError("This is the mean. The mean of two codes is the code of a class that isn't there.")
+        raise NotRightError(f"{wrong} of 1000 pixels are not the most frequent class of their 200 x 200 pixels.")
+    _check_place(group["3"], TEACHING_WINDOW.west, TEACHING_WINDOW.north, 200 * RESOLUTION)
+    layout = {entry["asset"]: entry for entry in group.attrs.get("multiscales", {}).get("layout", [])}
+    if "3" not in layout:
+        raise NotRightError("The level is there, but `multiscales` in the root's attributes doesn't list it.")
+    if list(layout) != ["0", "1", "2", "3"]:
+        raise NotRightError(f"`multiscales` lists the levels {list(layout)}; expected all four, the finest first.")
+    coarser = {"0": [200, 200], "1": [25, 25], "2": [5, 5]}.get(layout["3"].get("derived_from"))
+    if layout["3"].get("spatial:shape") != [10, 20] or layout["3"].get("transform", {}).get("scale") != coarser:
+        raise NotRightError(f"What `multiscales` says about level 3 isn't true: {layout['3']}.")
+    if "version" not in group.attrs:
+        raise NotRightError("The root has lost its version: update its attributes, don't replace them.")
+    _check_copy(store, group)
+    return "Four levels, each in its group, in the list, and in the consolidated metadata."

@@ -1,4 +1,4 @@
-"""Checks of lesson 10 (a cube of one's own rasters), and the synthetic data that its exercises are about."""
+"""Checks of lesson 10 (a cube from your own rasters), and the synthetic data that its exercises are about."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +12,7 @@ import xarray as xr
 import zarr
 from affine import Affine
 from zarr.abc.store import Store
+from zarr.errors import GroupNotFoundError
 
 from workshop.exercises.verdicts import NotRightError, exercise
 
@@ -52,7 +53,7 @@ def _draw(one: _Map) -> np.ndarray:
 
 
 def _on_grid(one: _Map) -> np.ndarray:
-    """Return the pixel of a map in which the center of each pixel of the grid is, no data where there is none."""
+    """Return a map on the grid: for each center of a pixel, the pixel of the map that holds it, or no data."""
     row, col = np.floor(ROWS - one.south).astype(int), np.floor(COLUMNS - one.east).astype(int)
     inside = np.outer((row >= 0) & (row < one.rows), (col >= 0) & (col < one.columns))
     return np.where(inside, _draw(one)[np.ix_(row % one.rows, col % one.columns)], NODATA)
@@ -74,53 +75,6 @@ def write_land_cover(folder: str | Path) -> Path:
     return folder
 
 
-@exercise(
-    "10-1",
-    expects="a Dataset (time, y, x)",
-    hint="Read the settings of section 1 one by one: six differ. Then usable(take_stock()), choose_grid, step_of for "
-    "the files of each date, and xr.concat.",
-)
-def _cover(cube: xr.Dataset) -> str:
-    if not isinstance(cube, xr.Dataset):
-        raise NotRightError(f"Expected a Dataset, found {type(cube).__name__}: put the steps together with xr.concat.")
-    if "cover" not in cube or {*cube["cover"].dims} != {"time", "y", "x"}:
-        raise NotRightError(f"Expected cover (time, y, x), found { ({name: cube[name].dims for name in cube}) }.")
-    cover, years = cube["cover"].transpose("time", "y", "x"), cube.indexes["time"].year.to_list()
-    if cover.dtype != np.uint8:
-        raise NotRightError(f"The classes have become {cover.dtype}: codes must stay uint8. Name the band in CLASSES.")
-    if len(years) > len({*years}):
-        raise NotRightError(f"The years are {years}: the files of a year are one step, so group by date.")
-    if years != [*NEWEST]:
-        raise NotRightError(f"Expected the years {[*NEWEST]} in this order, found {years}.")
-    if cube.rio.crs != "EPSG:4326":
-        raise NotRightError(f"The CRS is {cube.rio.crs}: step_of leaves `spatial_ref` out, so take it from the grid.")
-    if cube["y"][0] < cube["y"][-1]:
-        raise NotRightError("The rows go north: y must fall.")
-    for name, wanted in (("x", WEST + COLUMNS * DEGREES), ("y", NORTH - ROWS * DEGREES)):
-        if (size := cube[name].size) != wanted.size:
-            raise NotRightError(f"{name} has {size} pixels: give choose_grid all files, and it has {wanted.size}.")
-        if (off := np.abs(cube[name].values - wanted).max() / DEGREES) > 0.01:
-            raise NotRightError(f"{name} is {off:.2f} pixels off: the grid is the one that most files share.")
-    for (year, one), found in zip(NEWEST.items(), cover.values, strict=True):
-        right = _on_grid(one)
-        if np.array_equal(found, right):
-            continue
-        if strange := {*np.unique(found).tolist()} - {*CODES, NODATA}:
-            raise NotRightError(
-                f"In {year} there is class {min(strange)}, which no file has: it was interpolated. Name the band in "
-                "CLASSES."
-            )
-        if found[-1, -1] == 0:  # no map reaches this corner
-            raise NotRightError(f"In {year}, there is 0 where there is no map, and 0 is a class: NODATA is 255 here.")
-        for other in MAPS:
-            if other != one and (found == _on_grid(other))[_on_grid(other) != NODATA].all():
-                raise NotRightError(
-                    f"Under {year} are pixels of {other.year}, version {other.version}. Is VERSION set?"
-                )
-        raise NotRightError(f"{(found != right).sum():,} pixels of {year} aren't the nearest of its file.")
-    return "Six years on one grid, and no class that wasn't in a file."
-
-
 def surface_temperature() -> xr.Dataset:
     """Return the temperature of a valley on three days, in kelvin: snow melts, roofs are hot, clouds are NaN."""
     kelvin = np.random.default_rng(10).normal(290, 9, (3, 120, 200)).clip(250, 320)
@@ -130,10 +84,17 @@ def surface_temperature() -> xr.Dataset:
 
 
 @exercise(
-    "10-2",
+    "10-1",
     expects="a Zarr store",
-    hint="The encoding is that of section 3. How many steps of 0.01 K are there between 250 and 334 K? Which numbers "
-    "has int16? add_offset is the temperature that is stored as 0.",
+    hint="How many steps of 0.01 K fit between 250 and 334 K, and how far does int16 reach from 0? `add_offset` is the "
+    "temperature that is stored as 0.",
+    more="""Fill the gaps. The two fill values are the same number, which no temperature may have:
+
+```python
+half_as_large = scratch / "heat.zarr"
+how = {"dtype": ____, "scale_factor": 0.01, "add_offset": ____, "_FillValue": ____, "fill_value": ____}
+heat.to_zarr(half_as_large, mode="w", encoding={"kelvin": how}, consolidated=False)
+```""",
 )
 def _packed(store: str | Path | Store) -> str:
     try:
@@ -142,7 +103,7 @@ def _packed(store: str | Path | Store) -> str:
         raise NotRightError("There is no array `kelvin` in this store: was it written?") from None
     dtype, right = array.dtype, surface_temperature()["kelvin"].values
     if dtype.itemsize != 2 or dtype.kind not in "iu":
-        raise NotRightError(f"The numbers are stored as {dtype}; an integer of two bytes is wanted: set `dtype`.")
+        raise NotRightError(f"The numbers are stored as {dtype}; we want an integer of two bytes: set `dtype`.")
     kelvin = xr.open_zarr(store, consolidated=False)["kelvin"]
     if kelvin.shape != right.shape:
         raise NotRightError(f"Expected the shape {right.shape}, found {kelvin.shape}.")
@@ -151,7 +112,9 @@ def _packed(store: str | Path | Store) -> str:
         raise NotRightError("There is no _FillValue, so the clouds have become numbers.")
     if (none := array.fill_value) != fill:
         none = none * step + offset
-        raise NotRightError(f"What was never written reads as {none:g} K: _FillValue and `fill_value` must agree.")
+        raise NotRightError(
+            f"Chunks that were never written read as {none:g} K: _FillValue and `fill_value` must agree."
+        )
     gaps = np.isnan(right)
     found, right = kelvin.values[~gaps], right[~gaps]
     if lost := np.isnan(found).sum():
@@ -164,12 +127,14 @@ def _packed(store: str | Path | Store) -> str:
         most = np.iinfo(dtype).max * step + offset
         raise NotRightError(f"{example}: it wrapped around, because {most:.2f} K is the most that fits.")
     if np.abs(off[worst]) > 0.0051 and np.ptp(off) < 0.0102:
-        raise NotRightError(f"{example}, and the others are as far off: add_offset isn't what was subtracted.")
+        raise NotRightError(
+            f"{example}, and the others are as far off: add_offset isn't the number that was subtracted."
+        )
     if np.abs(off[worst]) > 0.0051:
         raise NotRightError(f"{example}. Rounding is off by up to half a step, and a step is {step:g} K.")
     if not np.isnan(kelvin.values[gaps]).all():
-        raise NotRightError("Clouds are read as numbers.")
-    return "Two bytes per number, all true to 0.005 K, and gaps are gaps, even where nothing is written."
+        raise NotRightError("Clouds read as numbers: they must be stored as _FillValue.")
+    return "Two bytes per number, all true to 0.005 K, and gaps stay gaps, even where nothing was written."
 
 
 DATES = pd.DatetimeIndex(["2021-03-10T10:32", "2021-04-11T10:41", "2021-05-13T10:32"])
@@ -192,9 +157,19 @@ def march_and_may() -> tuple[icechunk.Repository, xr.Dataset]:
 
 
 @exercise(
-    "10-3",
+    "10-2",
     expects="an Icechunk repository",
-    hint="A session; make_room at the scene's time; to_zarr with region='auto', as in lesson 05; one commit.",
+    hint="One writable session does both: `make_room` at the scene's time, then `to_zarr` into the region, as in "
+    "lesson 05. Then commit once.",
+    more="""Fill the gaps. `region="auto"` finds the place by the coordinates time, y and x:
+
+```python
+session = valley.____("main")
+make_room(session, april.indexes["time"][0])
+april.to_zarr(session.store, region=____, consolidated=False)
+session.____("Insert the scene of April 11")
+inserted = valley
+```""",
 )
 def _inserted(repo: icechunk.Repository) -> str:
     if not isinstance(repo, icechunk.Repository):
@@ -203,7 +178,7 @@ def _inserted(repo: icechunk.Repository) -> str:
     found = xr.open_zarr(session.store, consolidated=False)
     dates, again = found.indexes["time"], "Run the cell that makes `valley` again."
     if len(commits) == 2 and len(dates) == 2:
-        raise NotRightError("main is as it was: what isn't committed is in no snapshot.")
+        raise NotRightError("main is as it was: changes that aren't committed are in no snapshot.")
     if not dates.is_monotonic_increasing:
         raise NotRightError(f"The dates are {[f'{day:%B}' for day in dates]}: appended, not inserted. {again}")
     if [*dates] != [*DATES]:
@@ -220,7 +195,73 @@ def _inserted(repo: icechunk.Repository) -> str:
     if not np.allclose(found["ndvi"], SCENES, rtol=0, atol=1e-6, equal_nan=True):
         raise NotRightError(f"These aren't the pixels of all three scenes. {again}")
     if session.get_node_id("/ndvi") != repo.readonly_session(snapshot_id=commits[-2].id).get_node_id("/ndvi"):
-        raise NotRightError(f"The array was made anew, so March and May were written again. {again}")
+        raise NotRightError(f"The array was replaced, so March and May were written again. {again}")
     if len(commits) != 3:
-        raise NotRightError(f"Expected one commit, found {len(commits) - 2}: readers saw what was between. {again}")
-    return "April is in its place, in one commit, and March and May were not written again."
+        raise NotRightError(f"Expected one commit, found {len(commits) - 2}: readers saw the state in between. {again}")
+    return "April is in its place, in one commit, and March and May weren't written again."
+
+
+@exercise(
+    "10-3",
+    expects="an Icechunk repository",
+    hint="""Fill the gaps. Six settings differ from those of section 1, and `update` writes what is missing:
+
+```python
+FOLDER, DATE, FORMAT, VERSION = cover_folder, r"____", "____", r"____"
+CLASSES, NODATA = (____,), ____
+cover_stock = ____()
+cover_files = usable(____)
+land_cover = icechunk.Repository.____(icechunk.in_memory_storage())
+create(land_cover, ____, choose_grid(____))
+update(____, cover_stock)
+```""",
+    more=r"The year is four digits between underscores, `_(\d{4})_`, and `strptime` calls it `%Y`. The version is the "
+    r"number in `_v2`, so use `_v(\d+)`. The band is called `cover`, and 255 means no data. If the functions "
+    "refuse a file, their error names the setting. Begin again with a new repository when you change one.",
+)
+def _cover(repo: icechunk.Repository) -> str:
+    if not isinstance(repo, icechunk.Repository):
+        raise NotRightError(f"Expected the repository, found {type(repo).__name__}: write into one, and commit.")
+    try:
+        store = repo.readonly_session("main").store
+        cube = xr.open_zarr(store, consolidated=False, decode_coords="all", chunks=None)
+    except (FileNotFoundError, GroupNotFoundError):
+        raise NotRightError("Its branch main has no cube yet: `create` commits one.") from None
+    if "cover" not in cube or {*cube["cover"].dims} != {"time", "y", "x"}:
+        raise NotRightError(f"Expected cover (time, y, x), found { ({name: cube[name].dims for name in cube}) }.")
+    cover, years = cube["cover"].transpose("time", "y", "x"), cube.indexes["time"].year.to_list()
+    if cover.dtype != np.uint8:
+        raise NotRightError(f"The classes have become {cover.dtype}: codes must stay uint8. Name the band in CLASSES.")
+    if len(years) > len({*years}):
+        raise NotRightError(f"The years are {years}: the files of a year are one step, so group by date.")
+    if years != [*NEWEST]:
+        raise NotRightError(f"Expected the years {[*NEWEST]} in this order, found {years}.")
+    if cube.rio.crs != "EPSG:4326":
+        raise NotRightError(f"The CRS is {cube.rio.crs}: the grid has the right one, so create the cube from it.")
+    if cube["y"][0] < cube["y"][-1]:
+        raise NotRightError("The rows go north: y must fall.")
+    for name, wanted in (("x", WEST + COLUMNS * DEGREES), ("y", NORTH - ROWS * DEGREES)):
+        if (size := cube[name].size) != wanted.size:
+            raise NotRightError(f"{name} has {size} pixels: give choose_grid all files, and it has {wanted.size}.")
+        if (off := np.abs(cube[name].values - wanted).max() / DEGREES) > 0.01:
+            raise NotRightError(f"{name} is {off:.2f} pixels off: the grid is the one that most files share.")
+    for (year, one), found in zip(NEWEST.items(), cover.values, strict=True):
+        right = _on_grid(one)
+        if np.array_equal(found, right):
+            continue
+        if (found == found[0, 0]).all():
+            raise NotRightError(f"There are no pixels of {year} in main: write the date, and commit the session.")
+        if strange := {*np.unique(found).tolist()} - {*CODES, NODATA}:
+            raise NotRightError(
+                f"In {year} there is class {min(strange)}, which no file has: it was interpolated. Name the band in "
+                "CLASSES."
+            )
+        if found[-1, -1] == 0:  # no map reaches this corner
+            raise NotRightError(f"In {year}, there is 0 where there is no map, and 0 is a class: NODATA is 255 here.")
+        for other in MAPS:
+            if other != one and (found == _on_grid(other))[_on_grid(other) != NODATA].all():
+                raise NotRightError(
+                    f"Under {year} are pixels of {other.year}, version {other.version}. Is VERSION set?"
+                )
+        raise NotRightError(f"{(found != right).sum():,} pixels of {year} aren't the nearest of its file.")
+    return "Six years on one grid, in a repository, and no class that wasn't in a file."
