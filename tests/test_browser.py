@@ -171,7 +171,7 @@ class Page:
         return self.responses
 
 
-CENTRE = "arguments[0].scrollIntoView({block: 'center'})"
+CENTER = "arguments[0].scrollIntoView({block: 'center'})"
 FIND = """
 const find = (root, test) => {
     for (const element of root.querySelectorAll('*')) {
@@ -190,10 +190,10 @@ return window.Bokeh.documents.flatMap(d => Array.from(d._all_models.values()))
 """
 
 
-def share(png, colours):
-    """Return which part of a picture's pixels have exactly one of some colours."""
+def share(png, colors):
+    """Return which part of a picture's pixels have exactly one of some colors."""
     pixels = (imread(io.BytesIO(png))[..., :3] * 255).round().astype(int)
-    return np.isin(pixels @ [65536, 256, 1], [int(colour[1:], 16) for colour in colours]).mean()
+    return np.isin(pixels @ [65536, 256, 1], [int(color[1:], 16) for color in colors]).mean()
 
 
 def differ(png, other):
@@ -204,16 +204,16 @@ def differ(png, other):
 
 def seen(page, element):
     """Wait until land cover is seen in an element, and return the picture."""
-    colours = set(legend.table()["colour"]) - {"#FFFFFF"}  # snow is as white as the page
-    page.wait(lambda: share(element.screenshot_as_png, colours) > 0.25, message="no land cover in the legend's colours")
+    colors = set(legend.table()["color"]) - {"#FFFFFF"}  # snow is as white as the page
+    page.wait(lambda: share(element.screenshot_as_png, colors) > 0.25, message="no land cover in the legend's colors")
     return element.screenshot_as_png
 
 
 def look_at_web_map(page):
-    """The raster's tiles were asked for, came as pictures, and are seen in the legend's colours."""
+    """The raster's tiles were asked for, came as pictures, and are seen in the legend's colors."""
     cell = page.show(page.cell_with("ipyleaflet.Map("))
     frame = page.wait(lambda: cell.find_elements(By.CSS_SELECTOR, ".leaflet-container"))[0]
-    page.js(CENTRE, frame)
+    page.js(CENTER, frame)
 
     def tiles():
         return [r for r in page.traffic() if "/localtileserver-proxy/" in r[2] and "/api/tiles/" in r[2]]
@@ -237,7 +237,7 @@ def look_at_web_map(page):
 
 
 def look_at_tooltip(page, canvas):
-    """Pointing at a place names its class as the legend does, with the code in whose colour the place is drawn."""
+    """Pointing at a place names its class as the legend does, with the code in whose color the place is drawn."""
     # Bokeh puts it at the end of the page, not into the cell
     text = FIND + "return find(document, e => e.classList.contains('bk-tooltip-content'))?.textContent"
 
@@ -257,7 +257,7 @@ def look_at_tooltip(page, canvas):
         assert found, f"expected a class's name and code, found {shown}"
         name, code = found[1], int(found[2])
         assert name == legend.table()["class"][code]
-        return int(legend.hex_colours()[code][1:], 16) in place @ [65536, 256, 1]
+        return int(legend.hex_colors()[code][1:], 16) in place @ [65536, 256, 1]
 
     page.wait(named, message="the tooltip names another class than the one that is drawn")
     page.keep("plot-tooltip")
@@ -265,13 +265,13 @@ def look_at_tooltip(page, canvas):
 
 
 def look_at_plot(page):
-    """The canvas shows the legend's colours, and the pointer names the class.
+    """The canvas shows the legend's colors, and the pointer names the class.
 
     Zooming asks datashader for a new picture; so does another year.
     """
     cell = page.show(page.cell_with(".hvplot.image("))
     canvas = page.find(cell, "e.tagName === 'CANVAS'")
-    page.js(CENTRE, canvas)
+    page.js(CENTER, canvas)
     before = seen(page, canvas)
     page.keep("plot")
     look_at_tooltip(page, canvas)
@@ -419,7 +419,7 @@ def every(paths):
 @every([LIVE[0], pytest.param(LIVE[1], marks=pytest.mark.soak), *LIVE[2:]])
 def test_a_lesson_in_the_browser(page, path):
     page.run_all(600)
-    views = {"leafmap.Map(": look_at_web_map, ".hvplot.image(": look_at_plot}
+    views = {"ipyleaflet.Map(": look_at_web_map, ".hvplot.image(": look_at_plot}
     there = [look for code, look in views.items() if page.cell_with(code) is not None]
     assert there
     for look in there:

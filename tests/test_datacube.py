@@ -528,7 +528,7 @@ def in_another_crs(repo):
 MEANWHILE = {
     "reset to before the year": (lambda r: r.reset_branch("main", history(r)[1]), "one of the cube's years .2000."),
     "reset to nothing": (lambda r: r.reset_branch("main", history(r)[2]), "No group found"),
-    "years relabelled": (lambda r: write_into(r, "year", [2000, 2001]), "one of the cube's years .2000, 2001."),
+    "years relabeled": (lambda r: write_into(r, "year", [2000, 2001]), "one of the cube's years .2000, 2001."),
     "moved by half a pixel": (
         lambda r: write_into(r, "x", layer(2000).x.values + 0.000125),
         "pixel centers of the cube along x",

@@ -226,7 +226,7 @@ def bad_inputs(tmp_path, bucket, monkeypatch):
     square = shapely.box(-112.4, 40.9, -112.3, 40.95)
     yield "zones without a CRS", count(square, crs=None)
     yield "zones in UTM", count(square, crs="EPSG:32612")
-    yield "metres called degrees", count(shapely.box(400_000, 4_500_000, 410_000, 4_510_000))
+    yield "meters called degrees", count(shapely.box(400_000, 4_500_000, 410_000, 4_510_000))
     yield "latitude and longitude swapped", count(shapely.box(40.9, -112.4, 40.95, -112.3))
     yield "a zone elsewhere", count(shapely.box(10, 50, 11, 51))
     yield "a zone over the antimeridian", count(shapely.Polygon([(170, 40), (-170, 40), (-170, 41), (170, 41)]))

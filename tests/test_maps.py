@@ -1,4 +1,4 @@
-"""Maps and legend: every class in its own colour, classes kept classes, and no network taken for granted."""
+"""Maps and legend: every class in its own color, classes kept classes, and no network taken for granted."""
 
 import csv
 import io
@@ -107,7 +107,7 @@ def test_flags_are_the_legend_in_words_that_cf_permits():
     flags = legend.flags()
     values, meanings = flags["flag_values"], flags["flag_meanings"].split(" ")
     assert values == list(rows())
-    assert flags["flag_colors"].split(" ") == [row["colour"] for row in rows().values()]
+    assert flags["flag_colors"].split(" ") == [row["color"] for row in rows().values()]
     assert len(meanings) == len(set(meanings)) == len(values) == 111
     for word, row in zip(meanings, rows().values(), strict=True):
         assert re.fullmatch("[A-Za-z0-9_.+@-]+", word)
@@ -155,11 +155,11 @@ def test_lesson_08_counts_forest_and_water_as_a_plain_sum_does():
 
 
 def test_callers_cannot_spoil_the_legend():
-    legend.table().loc[244, "colour"] = "#000000"
-    assert legend.table().loc[244, "colour"] == "#FF7D00"
+    legend.table().loc[244, "color"] = "#000000"
+    assert legend.table().loc[244, "color"] == "#FF7D00"
 
 
-def test_each_code_is_drawn_in_its_own_colour(ax):
+def test_each_code_is_drawn_in_its_own_color(ax):
     codes = xr.DataArray(
         np.arange(256, dtype="uint8").reshape(16, 16),
         dims=("y", "x"),
@@ -169,7 +169,7 @@ def test_each_code_is_drawn_in_its_own_colour(ax):
     image = ax.images[0]
     drawn = (image.cmap(image.norm(np.arange(256)))[:, :3] * 255).round().astype(int)
     np.testing.assert_array_equal(drawn, [legend.palette()[v] for v in range(256)])
-    assert legend.hex_colours()[244] == "#ff7d00"
+    assert legend.hex_colors()[244] == "#ff7d00"
 
 
 def test_a_picture_shows_no_class_that_is_not_there_and_a_square_of_ground_as_a_square(ax):
@@ -189,8 +189,8 @@ def test_a_picture_shows_no_class_that_is_not_there_and_a_square_of_ground_as_a_
     assert set(map(tuple, above_the_scale.tolist())) == {legend.palette()[code] for code in codes.values.flat}
 
 
-def test_a_group_has_the_colour_of_its_middle():
-    assert legend.group_table()["colour"]["Tree cover, terra firma"] == rows()[37]["colour"]
+def test_a_group_has_the_color_of_its_middle():
+    assert legend.group_table()["color"]["Tree cover, terra firma"] == rows()[37]["color"]
 
 
 def test_a_large_raster_is_thinned_by_bands_before_it_is_loaded(ax):
@@ -223,7 +223,7 @@ def test_legends_below_pictures_name_what_occurs_and_nothing_else(ax, window):
     assert re.findall("</span> (.+?)</span>", maps.legend_strip(window).data) == there
 
 
-def test_a_palette_cog_holds_the_same_pixels_place_and_colours(window, tmp_path):
+def test_a_palette_cog_holds_the_same_pixels_place_and_colors(window, tmp_path):
     path = maps.write_palette_cog(window, tmp_path / "w.tif")
     with rasterio.open(path) as src:
         np.testing.assert_array_equal(src.read(1), window)
@@ -234,7 +234,7 @@ def test_a_palette_cog_holds_the_same_pixels_place_and_colours(window, tmp_path)
     assert np.isin(np.unique(overview), np.unique(window)).all(), "an overview invents no class"
 
 
-def test_the_tile_server_shows_legend_colours_and_a_click_names_classes(window, tmp_path):
+def test_the_tile_server_shows_legend_colors_and_a_click_names_classes(window, tmp_path):
     client = TileClient(maps.write_palette_cog(window, tmp_path / "w.tif"))
     web_map = ipyleaflet.Map(center=(40.8, -112.2), zoom=10)
     maps.name_on_click(web_map, client)
@@ -250,7 +250,7 @@ def test_the_tile_server_shows_legend_colours_and_a_click_names_classes(window, 
 
     x, y = int((lon + 180) / 360 * 2**12), 1539  # a map tile of zoom 12 over the lake
     pixels = (imread(io.BytesIO(client.tile(12, x, y))) * 255).round().astype(int)
-    shown = {tuple(map(int, colour)) for colour in pixels[pixels[..., 3] == 255][:, :3]}
+    shown = {tuple(map(int, color)) for color in pixels[pixels[..., 3] == 255][:, :3]}
     assert shown
     assert shown <= set(legend.palette().values())
 
@@ -280,18 +280,18 @@ def test_the_tooltip_of_a_plot_names_classes_wherever_it_is_shown(window, option
 def test_the_scale_is_that_of_the_ellipsoid(ax, window):
     maps.draw_land_cover(ax, window)
     (scale,) = (artist for artist in ax.artists if isinstance(artist, ScaleBar))
-    metres = Geod(ellps="WGS84").inv(-112.5, 40.85, -111.5, 40.85)[2]
-    assert scale.dx == pytest.approx(metres, rel=0.003)  # the Earth is no ball
+    meters = Geod(ellps="WGS84").inv(-112.5, 40.85, -111.5, 40.85)[2]
+    assert scale.dx == pytest.approx(meters, rel=0.003)  # the Earth is no ball
 
 
 def test_the_whole_earth_lies_below_its_maps(ax):
     maps.draw_earth(ax)
     picture = ax.images[0]
     assert tuple(picture.get_extent()) == (-180, 180, -90, 90)
-    colours = picture.get_array()
+    colors = picture.get_array()
 
     def at(lon, lat):
-        return colours[int((90 - lat) / 180 * colours.shape[0]), int((lon + 180) / 360 * colours.shape[1])]
+        return colors[int((90 - lat) / 180 * colors.shape[0]), int((lon + 180) / 360 * colors.shape[1])]
 
     assert at(-30, 30)[2] > at(-30, 30)[0], "the Atlantic is blue"
     assert at(20, 22)[2] < at(20, 22)[0], "the Sahara is not"

@@ -71,7 +71,7 @@ def test_the_coarse_landscape_is_the_same_everywhere(name, year):
     assert digest(sample.coarse_landscape(name, year)) == COARSE_DIGESTS[name, year]
 
 
-def test_neighbouring_tiles_join_without_a_seam():
+def test_neighboring_tiles_join_without_a_seam():
     west, east = (sample.coarse_landscape(name, 2000) for name in ("50N_120W", "50N_110W"))
     assert (west[:, -1] == east[:, 0]).mean() > 0.9
 

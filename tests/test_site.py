@@ -189,9 +189,9 @@ def with_each(driver, selector, call):
     return driver.execute_script(f"return [...document.querySelectorAll(arguments[0])].{call}", selector)
 
 
-def set_colours(driver, theme):
+def set_colors(driver, theme):
     driver.execute_script("document.documentElement.dataset.theme = arguments[0]", theme)
-    # a button that still fades has neither colour
+    # a button that still fades has neither color
     driver.execute_script("document.getAnimations().forEach(animation => animation.finish())")
 
 
@@ -207,7 +207,7 @@ def test_axe_finds_no_barrier_and_the_console_no_error(driver, address, name):
     axe = Axe(driver)
     axe.inject()
     for theme in ("light", "dark") if name in DARK_TOO else ("light",):
-        set_colours(driver, theme)
+        set_colors(driver, theme)
         result = axe.run(options={"runOnly": {"type": "tag", "values": WCAG}, "resultTypes": ["violations"]})
         assert "color-contrast" in {rule["id"] for rule in result["passes"]}
         assert not [(v["id"], v["nodes"][0]["html"], v["nodes"][0]["failureSummary"]) for v in result["violations"]]
@@ -268,7 +268,7 @@ def test_paper_shows_everything_but_the_navigation(driver, address, name):
 @needs_browser
 def test_paper_is_light_when_the_screen_is_dark(driver, address):
     driver.get(f"{address}/{LESSONS[0]}")
-    set_colours(driver, "dark")
+    set_colors(driver, "dark")
     driver.execute_script("addEventListener('beforeprint', () => window.ink = getComputedStyle(document.body).color)")
     driver.execute_cdp_cmd("Page.printToPDF", {})
     assert max(map(int, re.findall(r"\d+", driver.execute_script("return ink")))) < 100

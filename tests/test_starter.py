@@ -750,7 +750,8 @@ def test_a_format_that_fits_by_chance_is_refused(starter):
     """Python reads 2019033, which is February 2, as March 3 where it expects a month and a day."""
     starter = starter('DATE, FORMAT = r"A(\\d{7})", "%Y%m%d"')
     path = write_tif(starter.folder / "rasters" / "A2019033.tif", np.ones((8, 8), "uint8"), nodata=0)
-    assert "FORMAT %Y%m%d does not fit 2019033" in starter.rasters.look_at(starter.rasters.FOLDER / path.name)["problem"]
+    problem = starter.rasters.look_at(starter.rasters.FOLDER / path.name)["problem"]
+    assert "FORMAT %Y%m%d does not fit 2019033" in problem
     starter.rasters.FORMAT = "%Y%j"
     line = starter.rasters.look_at(starter.rasters.FOLDER / path.name)
     assert line["problem"] == "" and line["date"].isoformat() == "2019-02-02T00:00:00"

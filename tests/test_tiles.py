@@ -178,7 +178,7 @@ def test_a_tile_with_rows_that_were_never_written_is_refused(tmp_path, written, 
     transform = from_origin(-120, 50, 0.0025, 0.0025)
     with rasterio.open(path, "w", **profile, transform=transform, blockysize=1, SPARSE_OK=True) as dst:
         dst.write(np.full((1, 2000, 4000), 10, np.uint8), window=Window(0, written, 4000, 2000))
-    with pytest.raises(tiles.TileError, match=f"row {missing} lie, found nothing; they were never written"):
+    with pytest.raises(tiles.TileError, match=f"row {missing} are, found nothing; they were never written"):
         tiles.open_tile("50N_120W", 2020, root=tmp_path)
 
 
@@ -419,7 +419,7 @@ def tile():
     return tiles.open_tile("50N_120W", 2000)
 
 
-def test_a_box_has_the_pixels_whose_centres_it_holds(tile):
+def test_a_box_has_the_pixels_whose_centers_it_holds(tile):
     window = tiles.select_box(tile, tiles.TEACHING_WINDOW)
     assert window.shape == (2000, 4000)
     with rasterio.open(tiles.DATA / "2000" / "50N_120W.tif") as src:
@@ -581,8 +581,8 @@ def test_a_real_glad_tile_through_open_subset_and_zarr(glad_tile, tmp_path):
         palette = src.colormap(1)
         used = legend.table()
         assert np.isin(np.unique(src.read(1)), used.index).all()
-    for value, colour in used["colour"].items():
-        assert palette[value][:3] == tuple(bytes.fromhex(colour[1:])), value
+    for value, color in used["color"].items():
+        assert palette[value][:3] == tuple(bytes.fromhex(color[1:])), value
 
 
 def test_gdal_keeps_little_of_what_it_decoded():

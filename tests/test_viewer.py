@@ -263,7 +263,7 @@ def test_what_was_never_written_has_the_color_of_its_class(driver, beside):
     go(driver, server, x=-112.18758, y=40.93758, z=ONE_TO_ONE + 2)
     wait(driver, lambda: text(driver, "here").startswith("no data (255) at"))
     _, _, width, height = view(driver)
-    assert legend.hex_colours()[legend.NODATA] == "#000000"
+    assert legend.hex_colors()[legend.NODATA] == "#000000"
     assert shows(driver, np.zeros((height, width, 3)))
 
 

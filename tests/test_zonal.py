@@ -53,7 +53,7 @@ def with_gdal(geometry, year, box=AROUND):
 
 
 def blob(x, y, radius, corners, seed):
-    """Return a ragged polygon, valid because it is star-shaped; its corners hit no pixel centre."""
+    """Return a ragged polygon, valid because it is star-shaped; its corners hit no pixel center."""
     rng = np.random.default_rng(seed)
     angle = np.sort(rng.uniform(0, 2 * np.pi, corners))
     r = radius * rng.uniform(0.4, 1, corners)
@@ -73,7 +73,7 @@ POLYGONS = {
     "sliver down": shapely.box(-110.30011, 39.2, -110.30001, 40.4),  # narrower than a pixel
     "sliver across": shapely.box(-110.9, 39.70011, -109.1, 39.70018),
     "slanting sliver": shapely.Polygon([(-110.90003, 39.1), (-109.1, 40.9), (-109.1, 40.9001)]),
-    "between centres": shapely.box(-110.00012, 39.50001, -110.00002, 39.50009),
+    "between centers": shapely.box(-110.00012, 39.50001, -110.00002, 39.50009),
     "a single pixel": shapely.box(-110.00026, 39.50001, -110.00001, 39.50024),
     "at the edge of what is written": shapely.box(-111.0, 39.0, -110.9, 39.1),
     "comb": shapely.union_all([shapely.box(-110.9 + k / 50, 39.3, -110.89123 + k / 50, 39.9) for k in range(40)]).union(
@@ -90,7 +90,7 @@ def test_polygons_against_gdal(lulc):
         for year in (2000, 2020):
             np.testing.assert_array_equal(found.pixels.sel(zone=name, year=year), with_gdal(geometry, year), name)
     whole = found.pixels.sum("class").sel(year=2020)
-    assert whole.sel(zone="between centres") == 0 and whole.sel(zone="a single pixel") == 1
+    assert whole.sel(zone="between centers") == 0 and whole.sel(zone="a single pixel") == 1
     assert whole.sel(zone="sliver down") in (0, 4800)
     assert (found.pixels.sum(["zone", "year"]) > 0).sum() > 5
 
@@ -135,7 +135,7 @@ def test_the_area_of_a_pixel():
 
 
 def small(pixels, years=(2020,)):
-    """Return a little cube in memory: a pixel is a degree, the first centre lies at (0.5, height - 0.5)."""
+    """Return a little cube in memory: a pixel is a degree, the first center lies at (0.5, height - 0.5)."""
     _, height, width = pixels.shape
     return xr.DataArray(
         pixels,
@@ -144,8 +144,8 @@ def small(pixels, years=(2020,)):
     ).rio.write_crs("EPSG:4326")
 
 
-def test_neighbours_share_no_pixel_and_lose_none():
-    """All corners lie exactly on pixel centres, the hardest case; a pixel belongs to one of its neighbours."""
+def test_neighbors_share_no_pixel_and_lose_none():
+    """All corners lie exactly on pixel centers, the hardest case; a pixel belongs to one of its neighbors."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (1, 40, 60), dtype=np.uint8)
     corners = np.column_stack([rng.integers(2, 58, 30), rng.integers(2, 38, 30)]) + 0.5
@@ -159,9 +159,9 @@ def test_neighbours_share_no_pixel_and_lose_none():
     assert (parts <= np.bincount(pixels.ravel(), minlength=256)).all()
 
 
-def test_a_centre_on_the_border():
+def test_a_center_on_the_border():
     pixels = np.arange(9, dtype=np.uint8).reshape(1, 3, 3)
-    zone = gpd.GeoSeries([shapely.box(0.5, 0.5, 2.5, 2.5)], crs="EPSG:4326")  # all four sides on centres
+    zone = gpd.GeoSeries([shapely.box(0.5, 0.5, 2.5, 2.5)], crs="EPSG:4326")  # all four sides on centers
     inside = np.flatnonzero(zonal.count_classes(small(pixels), zone).pixels[0, 0])
     assert inside.tolist() == [0, 1, 3, 4]  # with the north and the west border, without the south and the east one
 
@@ -260,7 +260,7 @@ def test_zones_are_counted_wherever_their_longitudes_begin(west):
 def test_areas_around_the_globe():
     """Of a band by the formula for its rows, from whichever side it is given; of all, that of the ellipsoid."""
     zones = gpd.GeoSeries([shapely.box(170, 0, 190, 20), shapely.box(-180, -90, 180, 90)], crs=4326)
-    centres_on_poles = xr.DataArray(
+    centers_on_poles = xr.DataArray(
         np.zeros((181, 360), np.uint8), dims=("y", "x"), coords={"y": 90.0 - np.arange(181), "x": np.arange(360) + 0.5}
     ).rio.write_crs("EPSG:4326")
     for cube, step in ((globe(), 0.5), (globe(0)[::-1], 0.5), (globe()[::2, 1::2], 1)):
@@ -268,7 +268,7 @@ def test_areas_around_the_globe():
         expected = zonal.pixel_area(rows, step, step).sum() * 20 / step
         np.testing.assert_allclose(zonal.count_classes(cube, zones[:1]).area.sum(), expected, rtol=1e-9)
     zones = gpd.GeoSeries([shapely.box(-180, -91, 180, 91)], crs=4326)
-    for cube in (globe(), centres_on_poles):
+    for cube in (globe(), centers_on_poles):
         np.testing.assert_allclose(zonal.count_classes(cube, zones).area.sum(), 510_065_621.72, rtol=1e-9)
 
 
@@ -340,8 +340,8 @@ def test_parts_far_from_each_other_do_not_drag_in_what_lies_between(lulc, monkey
     np.testing.assert_array_equal(found[0], found[1])
 
 
-def test_a_centre_on_a_border_is_decided_the_same_way_everywhere(lulc):
-    """Boxes whose corners are centres of the world's grid hold what lies south and east of their north-west corner."""
+def test_a_center_on_a_border_is_decided_the_same_way_everywhere(lulc):
+    """Boxes whose corners are centers of the world's grid hold what lies south and east of their north-west corner."""
     rows, cols = slice(155_000, 165_000), slice(275_000, 285_000)
     y, x = lulc.y.values, lulc.x.values
     rng = np.random.default_rng(1)
@@ -373,7 +373,7 @@ REFUSED = {
     "line": (lambda c: (c, zone(BOX.exterior)), "found LINEARRING"),
     "twice": (lambda c: (c, gpd.GeoSeries([BOX, BOX], index=["Bear", "Bear"], crs=4326)), "'Bear' more than once"),
     "float": (lambda c: (c.astype(float), zone(BOX)), "as uint8, found float64"),
-    "metres": (lambda c: (c.rio.write_crs("EPSG:32612"), zone(BOX)), "expected the cube in EPSG:4326"),
+    "meters": (lambda c: (c.rio.write_crs("EPSG:32612"), zone(BOX)), "expected the cube in EPSG:4326"),
     "cube without CRS": (lambda c: (c.drop_vars("spatial_ref"), zone(BOX)), "expected the cube in EPSG:4326"),
     "uneven": (lambda c: (c[:, :, [0, 1, 3]], zone(BOX)), "even steps along x"),
     "one row": (lambda c: (c[:, :1], zone(BOX)), "at least two evenly spaced pixels along y"),
@@ -457,7 +457,7 @@ def test_a_zone_that_really_is_wide_is_refused_and_counted_as_advised(frame):
     }.values(),
 )
 def test_an_invalid_zone_is_counted_after_the_repair_that_is_advised(shape, area):
-    shape = shapely.affinity.skew(shape, 3.3, 2.1, origin=(0.1, 0.2))  # no centre of a pixel on its diagonals
+    shape = shapely.affinity.skew(shape, 3.3, 2.1, origin=(0.1, 0.2))  # no center of a pixel on its diagonals
     zones = advised(globe(), zone(shape), "repairs zones")
     repaired = zones.iloc[0]
     shrunk = 1 - np.tan(np.radians(3.3)) * np.tan(np.radians(2.1))
@@ -609,4 +609,4 @@ def test_the_areas_of_the_workshop():
     assert len(sheds["Juniper Creek"].interiors) == 1 and sheds["Lakeside"].geom_type == "MultiPolygon"
     for k, a in enumerate(sheds):
         for b in sheds.iloc[:k]:
-            assert a.intersection(b).area < 1e-12  # neighbours, not rivals
+            assert a.intersection(b).area < 1e-12  # neighbors, not rivals

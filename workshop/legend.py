@@ -1,4 +1,4 @@
-"""The GLAD land-cover legend: classes, groups and colours, read from ``data/legend.csv``.
+"""The GLAD land-cover legend: classes, groups and colors, read from ``data/legend.csv``.
 
 Figures and maps are drawn in ``maps.py``.
 """
@@ -22,7 +22,7 @@ def _read() -> pd.DataFrame:
 def table() -> pd.DataFrame:
     """Return the legend, one row per ``value`` in use.
 
-    The columns are ``group``, ``class``, ``colour`` (``#RRGGBB``), and what a class of a scale measures: ``quantity``
+    The columns are ``group``, ``class``, ``color`` (``#RRGGBB``), and what a class of a scale measures: ``quantity``
     (such as ``"tree height (m)"``) from ``low`` to ``high``. The tallest trees have no ``high``.
     """
     return _read().copy()
@@ -34,7 +34,7 @@ def groups() -> list[str]:
 
 
 def group_table() -> pd.DataFrame:
-    """Return one row per ``group``: its ``first`` and ``last`` value and the ``colour`` of the middle one."""
+    """Return one row per ``group``: its ``first`` and ``last`` value and the ``color`` of the middle one."""
     return (
         _read()
         .reset_index()
@@ -42,7 +42,7 @@ def group_table() -> pd.DataFrame:
         .agg(
             first=("value", "min"),
             last=("value", "max"),
-            colour=("colour", lambda colours: colours.iloc[len(colours) // 2]),
+            color=("color", lambda colors: colors.iloc[len(colors) // 2]),
         )
     )
 
@@ -71,21 +71,21 @@ def flags() -> dict[str, list[int] | str]:
     return {
         "flag_values": _read().index.to_list(),
         "flag_meanings": " ".join(names.str.replace("[^a-z0-9_.+@-]+", "_", regex=True)),
-        "flag_colors": " ".join(_read()["colour"]),
+        "flag_colors": " ".join(_read()["color"]),
     }
 
 
-def hex_colours() -> list[str]:
-    """Return 256 colours as ``#rrggbb``, black where the legend has no class."""
-    return _read()["colour"].str.lower().reindex(range(256), fill_value="#000000").tolist()
+def hex_colors() -> list[str]:
+    """Return 256 colors as ``#rrggbb``, black where the legend has no class."""
+    return _read()["color"].str.lower().reindex(range(256), fill_value="#000000").tolist()
 
 
 def palette() -> dict[int, tuple[int, int, int]]:
-    """Return :func:`hex_colours` as a TIFF's colour table."""
-    return {value: tuple(bytes.fromhex(colour[1:])) for value, colour in enumerate(hex_colours())}
+    """Return :func:`hex_colors` as a TIFF's color table."""
+    return {value: tuple(bytes.fromhex(color[1:])) for value, color in enumerate(hex_colors())}
 
 
 def groups_in(rasters: Iterable[np.ndarray]) -> dict[str, str]:
-    """Return the groups that occur in rasters of codes, in the legend's order, with their colours."""
+    """Return the groups that occur in rasters of codes, in the legend's order, with their colors."""
     present = {group for raster in rasters for group in _read()["group"].reindex(np.unique(raster))}
-    return {name: colour for name, colour in group_table()["colour"].items() if name in present}
+    return {name: color for name, color in group_table()["color"].items() if name in present}

@@ -1,6 +1,6 @@
-"""Pictures of land cover: static maps with the legend's colours, and files for web maps.
+"""Pictures of land cover: static maps with the legend's colors, and files for web maps.
 
-Colours come from ``legend.py``. The ipyleaflet and hvPlot calls themselves stand in the lessons.
+Colors come from ``legend.py``. The ipyleaflet and hvPlot calls themselves stand in the lessons.
 """
 
 import json
@@ -38,9 +38,9 @@ LEAST_BAND = 0.002  # of the whole; narrower bands of a Sankey diagram are left 
 EMPTY_TILE = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
 BARE = "#e6e6e6"  # where a map shows nothing; snow is white
 EARTH = "50-natural-earth-1-downsampled.png"
-EARTH_RADIUS = 6_371_008.8  # metres, IUGG mean radius, R1 in Moritz (2000), Geodetic Reference System 1980
+EARTH_RADIUS = 6_371_008.8  # meters, IUGG mean radius, R1 in Moritz (2000), Geodetic Reference System 1980
 MAX_SCALED = 6  # degrees of latitude; on larger maps one scale would be wrong for most of the map
-CLASS_RANGE = (-0.5, 255.5)  # with 256 colours, value n is drawn in the legend's colour n
+CLASS_RANGE = (-0.5, 255.5)  # with 256 colors, value n is drawn in the legend's color n
 
 
 def server_path() -> str | None:
@@ -79,7 +79,7 @@ style.use(Path(__file__).with_name("look.mplstyle"))
 
 
 def draw_land_cover(ax: Axes, raster: xr.DataArray, title: str = "", where: np.ndarray | None = None) -> None:
-    """Draw a land-cover raster ``(y, x)`` in degrees in the legend's colours, where its coordinates are.
+    """Draw a land-cover raster ``(y, x)`` in degrees in the legend's colors, where its coordinates are.
 
     With ``where``, a mask of the raster's shape, only its pixels are drawn, and the ground is bare elsewhere.
     """
@@ -100,7 +100,7 @@ def draw_land_cover(ax: Axes, raster: xr.DataArray, title: str = "", where: np.n
     pixels = np.concatenate([np.array(raster[top : top + rows : n, ::n]) for top in range(0, raster.sizes["y"], rows)])
     ax.imshow(
         pixels if where is None else np.ma.masked_array(pixels, ~where[::n, ::n]),
-        cmap=ListedColormap(legend.hex_colours()),
+        cmap=ListedColormap(legend.hex_colors()),
         clim=CLASS_RANGE,
         extent=(west, east, south, north),
         interpolation="nearest",
@@ -129,8 +129,8 @@ def draw_earth(ax: Axes) -> None:
 def draw_legend(figure: Figure, rasters: Iterable[np.ndarray], columns: int = 5) -> None:
     """Put a compact legend below a figure: the legend groups that occur in the rasters."""
     patches = [
-        Patch(facecolor=colour, edgecolor="0.5", linewidth=0.5, label=name)
-        for name, colour in legend.groups_in(rasters).items()
+        Patch(facecolor=color, edgecolor="0.5", linewidth=0.5, label=name)
+        for name, color in legend.groups_in(rasters).items()
     ]
     figure.legend(handles=patches, loc="outside lower center", ncols=columns, frameon=False, fontsize="small")
 
@@ -140,7 +140,7 @@ def draw_transitions(ax: Axes, matrix: pd.DataFrame) -> None:
 
     The matrix holds areas; its rows are the legend's groups before, its columns those after.
     """
-    colours = legend.group_table()["colour"]
+    colors = legend.group_table()["color"]
     total = matrix.to_numpy().sum()
     gap = 0.02 * total
 
@@ -151,7 +151,7 @@ def draw_transitions(ax: Axes, matrix: pd.DataFrame) -> None:
     left, right = stack(matrix.sum(axis=1)), stack(matrix.sum())
     for x, starts, sizes, align in ((0, left, matrix.sum(axis=1), "right"), (1, right, matrix.sum(), "left")):
         for name, size in sizes.items():
-            ax.add_patch(Rectangle((x - 0.02, starts[name]), 0.04, size, facecolor=colours[name], edgecolor="0.3"))
+            ax.add_patch(Rectangle((x - 0.02, starts[name]), 0.04, size, facecolor=colors[name], edgecolor="0.3"))
             if size >= LEAST_BAND * total:
                 ax.text(x + (0.03 if x else -0.03), starts[name] + size / 2, name, ha=align, va="center", fontsize=8)
     curve = np.linspace(0, 1, 60)
@@ -160,7 +160,7 @@ def draw_transitions(ax: Axes, matrix: pd.DataFrame) -> None:
         for after, size in row.items():
             if size >= LEAST_BAND * total:
                 lower = left[before] + (right[after] - left[before]) * smooth
-                ax.fill_between(0.02 + curve * 0.96, lower, lower + size, color=colours[before], alpha=0.5, linewidth=0)
+                ax.fill_between(0.02 + curve * 0.96, lower, lower + size, color=colors[before], alpha=0.5, linewidth=0)
             left[before] += size
             right[after] += size
     ax.set(xlim=(-0.6, 1.6), ylim=(total + gap * len(matrix), -gap))
@@ -184,33 +184,33 @@ def show_history(repo: Any, alt: str) -> None:
     display({"image/svg+xml": drawing, "text/plain": str(repo.ancestry_graph(plain=True))}, raw=True)
 
 
-def _swatch(colour: str, style: str, content: str = "") -> str:
-    return f'<span style="background:{colour};border:1px solid #888;display:inline-block;{style}">{content}</span>'
+def _swatch(color: str, style: str, content: str = "") -> str:
+    return f'<span style="background:{color};border:1px solid #888;display:inline-block;{style}">{content}</span>'
 
 
 def legend_strip(*rasters: np.ndarray) -> HTML:
     """Return a line with the legend groups that occur in the rasters, to show below an interactive view."""
     entries = "".join(
-        f'<span style="display:inline-block;margin-right:1.2em">{_swatch(colour, "width:1.2em;height:0.9em")} {name}'
+        f'<span style="display:inline-block;margin-right:1.2em">{_swatch(color, "width:1.2em;height:0.9em")} {name}'
         "</span> "
-        for name, colour in legend.groups_in(rasters).items()
+        for name, color in legend.groups_in(rasters).items()
     )
     return HTML(f"<div>{entries}</div>")
 
 
 def legend_table() -> HTML:
-    """Return the legend's groups as a table with the colours of their first, middle and last value."""
-    rows = "<tr><th>colour</th><th style='text-align:left'>group</th><th>values</th></tr>"
+    """Return the legend's groups as a table with the colors of their first, middle and last value."""
+    rows = "<tr><th>color</th><th style='text-align:left'>group</th><th>values</th></tr>"
     for name, (first, last, middle) in legend.group_table().iterrows():
-        colours = dict.fromkeys([legend.table()["colour"][first], middle, legend.table()["colour"][last]])
-        swatches = "".join(_swatch(colour, "width:2em", "&nbsp;") for colour in colours)
+        colors = dict.fromkeys([legend.table()["color"][first], middle, legend.table()["color"][last]])
+        swatches = "".join(_swatch(color, "width:2em", "&nbsp;") for color in colors)
         values = str(first) if first == last else f"{first}-{last}"
         rows += f"<tr><td>{swatches}</td><td style='text-align:left'>{name}</td><td>{values}</td></tr>"
     return HTML(f"<table>{rows}</table>")
 
 
 def write_palette_cog(raster: xr.DataArray, path: str | Path) -> Path:
-    """Write a raster ``(y, x)``, uint8, as a cloud-optimised GeoTIFF with the legend's colours, for a tile server.
+    """Write a raster ``(y, x)``, uint8, as a cloud-optimized GeoTIFF with the legend's colors, for a tile server.
 
     It is placed where its coordinates are, north up.
     """

@@ -162,7 +162,7 @@ def open_tile(name: str, year: int, root: str | Path | None = None, chunks: dict
     Returns
     -------
     xarray.DataArray
-        Dimensions ``(y, x)``, uint8, pixel-centre coordinates in degrees, CRS in ``spatial_ref``;
+        Dimensions ``(y, x)``, uint8, pixel-center coordinates in degrees, CRS in ``spatial_ref``;
         neither scale, offset nor fill value.
 
     Raises

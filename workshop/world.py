@@ -108,7 +108,7 @@ def _write_grid(session: icechunk.Session, level: int, years: tuple[int, ...]) -
     )
     grid = grid.rio.write_crs("EPSG:4326").rio.write_transform().rio.write_coordinate_system()
     where = conventions.georeference(grid)
-    # neighbours differ in their last bytes only: shuffled, two million numbers take 0.15 MB instead of 2.1
+    # neighbors differ in their last bytes only: shuffled, two million numbers take 0.15 MB instead of 2.1
     shuffled = {"compressors": [BloscCodec(cname="zstd", shuffle="shuffle", typesize=8)]}
     encoding = {axis: shuffled | {"chunks": (min(TILE_SIZE, grid.sizes[axis]),)} for axis in ("y", "x")}
     to_icechunk(grid.assign_attrs(where), session, group=str(level), encoding=encoding)

@@ -35,8 +35,8 @@ class ZonalError(ValueError):
 def count_classes(lulc: xr.DataArray, zones: gpd.GeoDataFrame | gpd.GeoSeries) -> xr.Dataset:
     """Count the pixels of each class inside each zone, and their area.
 
-    A pixel belongs to a zone when its centre is inside. A centre exactly on a border belongs to the zone that has
-    the border on its first side (north and west, where y falls and x rises), so that neighbours with the same corners
+    A pixel belongs to a zone when its center is inside. A center exactly on a border belongs to the zone that has
+    the border on its first side (north and west, where y falls and x rises), so that neighbors with the same corners
     never share a pixel, nor lose one.
 
     Parameters
@@ -104,7 +104,7 @@ def pixel_area(latitude: np.ndarray, height: float, width: float) -> np.ndarray:
 
 
 def _check_grid(lulc: xr.DataArray) -> list[tuple[float, float]]:
-    """Return the centre of the first pixel along y and along x, each with the step to the next."""
+    """Return the center of the first pixel along y and along x, each with the step to the next."""
     if set(lulc.dims) - {"year", "y", "x"}:
         raise ZonalError(f"expected dimensions (year, y, x) or (y, x), found {lulc.dims}; choose the others with isel")
     if lulc.dtype != np.uint8:
@@ -253,9 +253,9 @@ def _turn(shapes: np.ndarray, extent: tuple[float, ...]) -> np.ndarray:
 
 
 def _edges(shapes: np.ndarray, axes: list[tuple[float, float]]) -> list[np.ndarray]:
-    """Return each zone's edges in pixels, where centres are integers: rows of (v1, u1, v2, u2), v1 < v2.
+    """Return each zone's edges in pixels, where centers are integers: rows of (v1, u1, v2, u2), v1 < v2.
 
-    The order of the two ends is always the same, so that an edge of two neighbours gives the same crossings in both.
+    The order of the two ends is always the same, so that an edge of two neighbors gives the same crossings in both.
     """
     parts, zone = shapely.get_parts(shapes, return_index=True)
     rings, part = shapely.get_rings(parts, return_index=True)
@@ -269,7 +269,7 @@ def _edges(shapes: np.ndarray, axes: list[tuple[float, float]]) -> list[np.ndarr
 
 
 def _snap(coordinate: np.ndarray) -> np.ndarray:
-    """Make whole what is within a millionth of a pixel of a centre, so that rounding does not decide about a border."""
+    """Make whole what is within a millionth of a pixel of a center, so that rounding does not decide about a border."""
     whole = np.round(coordinate)
     return np.where(np.abs(coordinate - whole) < 1e-6, whole, coordinate)
 

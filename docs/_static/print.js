@@ -1,4 +1,4 @@
-// Paper is white: print in light colours, whatever the screen shows.
+// Paper is white: print in light colors, whatever the screen shows.
 const page = document.documentElement.dataset;
 let onScreen;
 window.addEventListener("beforeprint", () => {
