@@ -1,6 +1,6 @@
 """The site: ``make site`` builds it from the stored outputs, without a network.
 
-The source folder is the project itself, so that one link is good on GitHub, in JupyterLab and here.
+The source folder is the project itself, so that the same link works on GitHub, in JupyterLab and here.
 """
 
 import re
@@ -25,7 +25,7 @@ include_patterns = [
     "data/README.md",
     "benchmarks/README.md",
 ]
-# what Sphinx need not even walk through
+# what Sphinx does not have to walk through
 exclude_patterns = [
     ".*",
     "build",
@@ -41,7 +41,7 @@ nb_execution_mode = "off"
 nb_custom_formats = {".ipynb": ["tools.pages.read", {}, False]}
 nb_ipywidgets_js = {}  # they would come from another host
 myst_enable_extensions = ["linkify"]
-myst_linkify_fuzzy_links = False  # `tiles.py` is no address
+myst_linkify_fuzzy_links = False  # `tiles.py` is not an address
 myst_heading_anchors = 3
 myst_heading_slug_func = "tools.pages.slug"
 smartquotes = False
@@ -61,24 +61,24 @@ html_theme_options = {
     "pygments_dark_style": "a11y-high-contrast-dark",
     "search_bar_text": "Search the lessons",
     "show_toc_level": 2,
-    "navbar_persistent": [],  # the search field stands in the sidebar
+    "navbar_persistent": [],  # the search field is in the sidebar
     "footer_content_items": [],
     "primary_sidebar_end": ["viewer.html"] if with_viewer else [],  # no advertisements
 }
 
 
 def lead_links_upwards(app, path, docname, text):
-    """Let the links of the README hold in ``docs/``, whose pages include it."""
+    """Make the links of the README work in ``docs/``, whose pages include it."""
     text[0] = re.sub(r"\]\((?!https?:|#)", "](../", text[0])
 
 
 def lead_to_the_first_page(app, docname, text):
-    """Let links to the README lead to the page that holds most of it."""
+    """Point links to the README at the page that includes most of it."""
     text[0] = text[0].replace("](../README.md", "](../docs/index.md")
 
 
 def add_the_viewer(app, exception):
-    """Put the viewer below the site, and the store that it shows into the same folder."""
+    """Put the viewer below the site, and the store it shows into the same folder."""
     if with_viewer and not exception:
         from tools import window
 
