@@ -115,7 +115,7 @@ browser:
 	fi
 
 $(ENVIRONMENT): requirements.lock pyproject.toml | $(OWN_UV)
-	@echo "Installing the packages into .venv: about 1.8 GB, a minute or two"
+	@echo "Installing the packages into .venv: about 1.6 GB, a minute or less"
 	"$(UV)" venv --quiet --clear --python "$(PYTHON_VERSION)" .venv
 	"$(UV)" pip sync --quiet --python $(RUN) --require-hashes requirements.lock
 	"$(UV)" pip install --quiet --python $(RUN) --no-deps --editable .
