@@ -279,9 +279,7 @@ def test_the_bucket_on_this_machine_is_not_asked(no_settings):
 
 
 def test_containers_hold_prefix_and_patience(no_settings, tmp_path):
-    bucket = stores.open_bucket()
     for (config, allowed), prefix in (
-        (bucket.containers("raw"), f"s3://{bucket.name}/{bucket.prefix}/raw/"),
         (virtual.containers("https://example.org/tiles"), "https://example.org/tiles/"),
         (virtual.containers(tmp_path), virtual.file_url(tmp_path) + "/"),
     ):

@@ -91,11 +91,6 @@ class Bucket:
         kind = _UnconditionalStore if self.unsafe else zarr.storage.ObjectStore
         return kind(self.obstore(path), read_only=read_only)
 
-    def containers(self, path: str) -> tuple[icechunk.RepositoryConfig, dict]:
-        """Return :func:`containers` for the files below ``path``."""
-        url = f"s3://{self.name}/{self._key(path)}/"
-        return containers(url, icechunk.s3_store(**self._for_icechunk()), icechunk.s3_credentials(**self.credentials))
-
     def icechunk(self, path: str) -> icechunk.Storage:
         """Return Icechunk storage rooted at ``path``.
 
