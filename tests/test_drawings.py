@@ -29,6 +29,7 @@ def shown(monkeypatch):
         drawn.append((" | ".join(text.get_text() for text in ax.texts), alt))
 
     monkeypatch.setattr(drawings.maps, "show", keep)
+    pyplot.close("all")
     yield drawn
     # a notebook would show a figure that was begun
     assert len(pyplot.get_fignums()) == len(drawn)
