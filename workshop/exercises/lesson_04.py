@@ -32,7 +32,7 @@ def _versions() -> tuple[np.ndarray, list[np.ndarray]]:
 
 
 def broken_repository() -> icechunk.Repository:
-    """Make a repository in memory: ``lulc`` (5, 40, 40), the tag v1, and 20 edits, one of which did harm to 2010."""
+    """Make a repository in memory: ``lulc`` (5, 40, 40), the tag v1, and 20 edits, one of which damaged 2010."""
     first, versions = _versions()
     repo = icechunk.Repository.create(icechunk.in_memory_storage())
     with repo.transaction("main", message="Make the array") as store:
@@ -69,7 +69,8 @@ differing = wrong_pixels(____, 2010)
 snapshot_2010 = session.____("Add 2010")
 ```""",
     more="Section 3 does the same for other years. Write, compare and commit through the *same* session, and run the "
-    "cell once: an append doesn't check whether the year is there already. To begin again, make `practice` again.",
+    "cell once: an append doesn't check whether the year is there already. To begin again, run the cell that makes "
+    "`practice`.",
 )
 def _appended(repo: icechunk.Repository, differing: int, snapshot: str) -> str:
     _check_repository(repo, "practice")
@@ -121,7 +122,7 @@ def _appended(repo: icechunk.Repository, differing: int, snapshot: str) -> str:
 
 
 def _check_pixels(lulc: zarr.Array, years: list[int]) -> None:
-    """Raise an error that names what went wrong, where a year is not what its tile holds."""
+    """Raise an error that says what went wrong if a year differs from its tile."""
     for k, year in enumerate(years):
         found, expected = lulc[k], read_box(year, TEACHING_WINDOW)
         if np.array_equal(found, expected):
@@ -141,7 +142,7 @@ def _check_pixels(lulc: zarr.Array, years: list[int]) -> None:
 @exercise(
     "04-2",
     expects="a tag's name and a list of years",
-    hint='Find the snapshot in `repo.ancestry(branch="main")` by its message. What does `create_tag` need of it?',
+    hint='Find the snapshot in `repo.ancestry(branch="main")` by its message. What does `create_tag` need from it?',
     more='Three calls: `repo.create_tag("my-name", ids["Add 2015"])`, `repo.readonly_session(tag="my-name")`, and '
     "`years_in` for that session.",
 )
@@ -179,7 +180,7 @@ def _release(repo: icechunk.Repository, tag: str, years: list[int]) -> str:
     "04-3",
     expects="a repository and a commit's message",
     hint='First find it: walk through `broken.ancestry(branch="main")`, open each snapshot with '
-    "`broken.readonly_session(snapshot_id=...)`, and look when year 2 stops being equal to the one that the tag has.",
+    "`broken.readonly_session(snapshot_id=...)`, and see where position 2 (2010) stops being equal to that of the tag.",
     more="""Then undo it in the open, as in section 5:
 
 ```python
@@ -215,7 +216,7 @@ def _undone(repo: icechunk.Repository, culprit: str) -> str:
         raise NotRightError(f"On main lulc has become {lulc.shape}, {lulc.dtype}: change values only.")
     found, last = lulc[:], versions[-1]
     if np.array_equal(found[2], last[2]):
-        raise NotRightError("That's the commit. 2010 on main is still as it left it: restore it, and commit.")
+        raise NotRightError("That's the commit. 2010 on main is still as it left it: restore that year, and commit.")
     if not np.array_equal(found[2], first[2]):
         wrong = int((found[2] != first[2]).sum())
         raise NotRightError(f"That's the commit, but {wrong} pixels of 2010 on main differ from those of the tag v1.")

@@ -44,7 +44,7 @@ def _patch(answer: xr.DataArray) -> str:
     check_place(flat, DEFECT_BOX)
     wrong = int((flat.values != PATCH_CLASS).sum())
     if wrong:
-        raise NotRightError(f"{wrong:,} of the {flat.size:,} pixels are not {PATCH_CLASS}: set every pixel of the box.")
+        raise NotRightError(f"{wrong:,} of the {flat.size:,} pixels are not {PATCH_CLASS}: set them all.")
     if "year" not in answer.dims:
         raise NotRightError("The pixels are right, but the axis year is missing. A list keeps it: year=[2020].")
     return f"{flat.size:,} pixels of class {PATCH_CLASS}, in the right place."

@@ -28,8 +28,8 @@ def _air_file(first_year: int = 2013, last_year: int = 2014) -> tuple[int, np.nd
     "06-1",
     expects="a whole number: a position in the file in bytes",
     hint="How many values come before it? How many bytes does each take? And where does the first one begin?",
-    more="Before it come 1000 whole times of 25 x 53 values, 10 whole rows of 53, and 20 values of its own row. The "
-    "manifest has the position of the first one.",
+    more="1000 whole time steps (25 x 53 values each), 10 whole rows of 53 values, and 20 values of its own row come "
+    "before it. The manifest has the position of the first one.",
 )
 def _position(answer: int) -> str:
     offset, values = _air_file()
@@ -156,7 +156,7 @@ def _own_references(repo: icechunk.Repository) -> str:
         raise NotRightError(f"The references cannot be followed: {reason}") from None
     for k, year in enumerate((2015, 2020)):
         if not np.array_equal(found[k], read_box(year, DEFECT_BOX)):
-            raise NotRightError(f"The pixels of {year} are others than in its file. Does locate_tile get the year?")
+            raise NotRightError(f"The pixels of {year} differ from those of its file. Does locate_tile get the year?")
     if len(list(repo.ancestry(branch="main"))) < 3:  # the first one is empty
         raise NotRightError("Both years came in one commit. Commit 2015 first, then append 2020 in a new session.")
     return "Two years, two commits, and no pixel copied."
@@ -184,6 +184,6 @@ def _check_centers(x: np.ndarray, y: np.ndarray) -> None:
         if np.allclose(np.abs(off), 0.5, atol=0.05):
             raise NotRightError(
                 "The coordinates are half a pixel off: they belong to the pixels' centers. The tiepoint is a corner "
-                "where raster_type is 1, and a center where it is 2."
+                "if raster_type is 1, and a center if it is 2."
             )
         raise NotRightError(f"x and y begin at {x[0]}, {y[0]}. Take those of section 6: they fit every year.")

@@ -73,9 +73,9 @@ built_up = float((per_row * ____).sum())
     "08-1",
     expects="a number of km²",
     hint=SKELETON,
-    more="`lulc.rio.crs` is the cube's CRS, `moved.total_bounds` is the box, and `box.rio.transform()` says where. "
-    "`per_row` has one number per row, and so does `zonal.pixel_area(box.y, 0.00025, 0.00025)`, in km². Multiply them, "
-    "then add up.",
+    more="`lulc.rio.crs` is the cube's CRS, `moved.total_bounds` is the box, and `box.rio.transform()` says where it "
+    "is. `per_row` has one number per row, and so does `zonal.pixel_area(box.y, 0.00025, 0.00025)`, in km². Multiply "
+    "them, then add up.",
 )
 def _built_up(answer: float) -> str:
     survey = gpd.GeoSeries([shapely.Polygon(np.array(SURVEY) * 1000)], crs="EPSG:32612")

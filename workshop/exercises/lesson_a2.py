@@ -86,7 +86,9 @@ def _settled(repo: icechunk.Repository, branch: str) -> str:
     if not by_anna:
         raise NotRightError("Both edits are there, but Anna's commit is gone. Don't rewrite a colleague's history.")
     if not by_ben:
-        raise NotRightError("Both edits are there. Let Ben's be a commit of his own, with a message that starts so.")
+        raise NotRightError(
+            "Both edits are there. Let Ben's be a commit of his own, with a message that starts with 'Ben'."
+        )
     return "Ben started again from the new tip, so his edit saw Anna's."
 
 
@@ -185,8 +187,8 @@ def _tidied(repo: icechunk.Repository, work: icechunk.Session, deleted: int) -> 
         hers = None
     if left < 0 or hers is None or not np.array_equal(hers, _noise(_WORK)):
         raise NotRightError(
-            "Chunks of the open session are gone. Its commit would succeed, and its pixels be lost. Run the cell that "
-            "makes shared once more, and start over."
+            "Chunks of the open session are gone. Its commit would succeed, and its pixels would be lost. Run the cell "
+            "that makes shared again to start over."
         )
     if left:
         raise NotRightError(
