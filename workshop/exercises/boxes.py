@@ -46,7 +46,7 @@ def check_place(answer: xr.DataArray, box: Box) -> None:
                 "or with a method that rounds outwards."
             )
     if not is_at(answer, box):
-        raise NotRightError("The outer rows and columns are right, but not what lies between: take all, in order.")
+        raise NotRightError("The outer rows and columns are right, but not those between them: take all, in order.")
 
 
 def misses(side: str, pixels: int) -> str:

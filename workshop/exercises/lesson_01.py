@@ -48,7 +48,7 @@ def _pixel_center(answer: tuple[float, float]) -> str:
     "01-2",
     expects="a number: decoded pixels per pixel wanted",
     hint="Which strips does the view touch, and how many pixels does each of them hold?",
-    more="The view touches 512 strips, and you can't decode a part of a strip. "
+    more="The view touches 512 strips, and you can't decode part of a strip. "
     "Divide 512 times the length of a strip by 512 x 512.",
 )
 def _read_amplification(answer: float) -> str:
@@ -56,8 +56,8 @@ def _read_amplification(answer: float) -> str:
     right = TILE_SIZE / size
     total = "This counts pixels. Divide the decoded pixels by the 512 x 512 that you wanted."
     wasted = (
-        f"{right - 1} is what you decode in vain per pixel wanted. Count everything that's decoded, the pixels you "
-        "wanted included: that's one more."
+        f"{right - 1} counts only the extra pixels per pixel wanted. Count everything that's decoded, including the "
+        "pixels you wanted: that's one more."
     )
     recognize(
         answer,
@@ -123,10 +123,8 @@ def _check_key(key: str, row: int, col: int, size: int) -> None:
     """Raise unless a key is that of the chunk that holds a pixel."""
     i, j = row // size, col // size
     if isinstance(key, tuple | list):
-        numbers = "The numbers are right" if list(key) == [i, j] else "A key isn't a pair of numbers"
-        raise NotRightError(
-            f"{numbers}, but the name of an object is text: expected a key such as 'c/0/0', found {key}."
-        )
+        numbers = "The numbers are right, but a key is text" if list(key) == [i, j] else "A key isn't a pair of numbers"
+        raise NotRightError(f"{numbers}: expected a key such as 'c/0/0', found {key}.")
     if not isinstance(key, str):
         raise NotRightError(f"Expected a key such as 'c/0/0', found {type(key).__name__}.")
     key = key.strip("/").removeprefix("lulc/")

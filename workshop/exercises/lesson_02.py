@@ -64,7 +64,7 @@ def _built_up_area(answer: float) -> str:
         (built, "This is the number of pixels. Multiply it by the area of one of them."),
         (right * 1e6, "This is in square meters; we want km². A square kilometer has a million square meters.", 1e-3),
         (right * 1e3, "A thousand times too much: a square kilometer has a million square meters.", 1e-3),
-        (built * 9e-4, "This takes a pixel for 30 m x 30 m, which it's nowhere.", 1e-3),
+        (built * 9e-4, "This takes a pixel as 30 m x 30 m, which it isn't anywhere.", 1e-3),
         (built * _pixel_km2(0.0), "This is the pixel area at the equator. The window is at 40.75° north.", 1e-3),
         (built * _pixel_km2(60.0), "This is the pixel area at 60° north. The window is at 40.75° north.", 1e-3),
         (crops * _pixel_km2(middle), "This is cropland (244). Built-up land is 250.", 1e-3),

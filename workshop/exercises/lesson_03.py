@@ -187,7 +187,9 @@ def _cropland_to_city(answer: float) -> str:
         "This is how much cropland was lost; part of it became something other than built-up land.": _km2(before == 244)
         - _km2(after == 244),
         "This is the way back, from built-up land to cropland.": _km2((before == 250) & (after == 244)),
-        "One condition or the other; both must hold for a pixel: use &.": _km2((before == 244) | (after == 250)),
+        "This takes one condition or the other; both must hold for a pixel: use &.": _km2(
+            (before == 244) | (after == 250)
+        ),
         "A difference of 6 between two codes has many causes, and uint8 wraps around below 0; compare the codes.": _km2(
             after - before == 250 - 244
         ),
@@ -197,7 +199,7 @@ def _cropland_to_city(answer: float) -> str:
         answer,
         (pixels, f"{pixels:,} is a number of pixels; we want km². Weight each row by the area of its pixels."),
         (1e6 * _km2(right), "That's in square meters; we want km².", 4e-4),
-        (pixels * 900 / 1e6, "No pixel here has 900 m² (30 m x 30 m): use the area of each row's pixels.", 4e-4),
+        (pixels * 900 / 1e6, "No pixel here covers 900 m² (30 m x 30 m): use the area of each row's pixels.", 4e-4),
         (pixels * _row_km2()[0], "The northernmost row has the smallest pixels: give each row its own area.", 1e-4),
         (pixels * _row_km2()[-1], "The southernmost row has the largest pixels: give each row its own area.", 1e-4),
         *((number, message, 4e-4) for message, number in wrong.items()),
