@@ -206,7 +206,7 @@ def test_a_commit(shown, repo):
         for col in range(6)
     )
     assert f"{kinds['native']} as objects" in texts
-    assert f"for 36 chunks: {kinds['native']} as objects, {kinds['inline']} inside of the manifest" in alt
+    assert f"for 36 chunks: {kinds['native']} as objects, {kinds['inline']} in the manifest" in alt
     assert kinds["native"] + kinds["inline"] == 36
     assert "this commit wrote 12 chunks" in texts
     assert "tag v1" in texts

@@ -296,7 +296,7 @@ def show_commit(repo: icechunk.Repository, path: str, branch: str = "main") -> N
         canvas.arrow((4.55, 2.76), (5.15, y + 0.26))
         canvas.box(5.15, y, 2.0, 0.52, f"{name[:8]}\n{news}", color)
         canvas.arrow((7.15, y + 0.26), (7.75, y + 0.26))
-        kinds = zip(counts, ("as objects", "inside of the manifest", "in other files"), strict=True)
+        kinds = zip(counts, ("as objects", "in the manifest", "in other files"), strict=True)
         canvas.box(7.75, y, 2.1, 0.52, "\n".join(f"{count:,} {kind}" for count, kind in kinds if count), ORANGE)
     canvas.text(8.8, y - 0.2, f"this commit wrote {_many(written, 'chunk')}")
     more = {f"of {path}": len(ids) - MOST + 1, "of other arrays": len(repo.list_manifest_files(tip.id)) - len(ids)}
@@ -307,7 +307,7 @@ def show_commit(repo: icechunk.Repository, path: str, branch: str = "main") -> N
         f"A session opens the branch {branch}, which names the newest of {_many(len(earlier) + 1, 'snapshot')}; tags: "
         f"{_names(tags)}. That snapshot names {_many(len(ids), 'manifest')} of {path}, {len(before & set(ids))} "
         f"from an earlier commit, for {_many(native + inline + virtual, 'chunk')}: {native:,} as objects, {inline:,} "
-        f"inside of the manifest, {virtual:,} in other files. The newest commit wrote {_many(written, 'chunk')}",
+        f"in the manifest, {virtual:,} in other files. The newest commit wrote {_many(written, 'chunk')}",
     )
 
 
