@@ -23,8 +23,12 @@ from workshop.tiles import YEARS, Box, gdal_path, tile_path
     "Columns count from 180 west eastward; west of Greenwich, the longitude is negative, too.",
 )
 def _place(answer: tuple[int, int]) -> str:
+    if isinstance(answer, set):
+        raise NotRightError("A set has no order: expected a tuple, (row, column).")
     if any(isinstance(part, str) for part in answer):
         raise NotRightError("Expected numbers, found text: leave out the quotes.")
+    if any(isinstance(part, slice) for part in answer):
+        raise NotRightError("Expected two whole numbers, found slices: give the row and the column where they start.")
     row, col = (float(part) for part in answer)
     right = (360_000, 480_000)  # 90 and 120 degrees from (80 N, 180 W), 4000 pixels each
     if (row, col) == right:
@@ -34,6 +38,8 @@ def _place(answer: tuple[int, int]) -> str:
     mistakes = {
         right[::-1]: "The numbers are right, but in the wrong order: row (y) first, then column (x).",
         (9, 12): "These are the tile's row and column among tiles; expected those of its first pixel.",
+        (90, 120): "These are the distances in degrees: times 4000 pixels per degree.",
+        (360, 480): "These are the tile's row and column among chunks of 1000 x 1000 pixels; expected pixels.",
         (right[0] + 1, right[1] + 1): "Counting begins at 0: you're one row and one column too far.",
     }
     if (row, col) in mistakes:
@@ -41,14 +47,14 @@ def _place(answer: tuple[int, int]) -> str:
     if col == 240_000:
         raise NotRightError("The column counts from 0 degrees or from the east; the grid begins at 180 west.")
     if col != right[1]:
-        raise NotRightError(f"The column isn't {col:,.0f}: how far is 60 west from 180 west?")
+        raise NotRightError(f"The column isn't {col:,.0f}: how many pixels is 60 west from 180 west?")
     if row in (200_000, 240_000, 160_000):
         raise NotRightError(
             "The row counts from the south, or takes 10 south for its lower edge; row 0 is at 80 north."
         )
     if row in (280_000, 40_000):
         raise NotRightError("South of the equator the latitude is negative: 80 - (-10).")
-    raise NotRightError(f"The column is right, but the row isn't {row:,.0f}: how far is 10 south from 80 north?")
+    raise NotRightError(f"The column is right, but the row isn't {row:,.0f}: how many pixels is 10 S from 80 N?")
 
 
 NAME = "50N_120W"
@@ -82,14 +88,14 @@ def _read_chunk(year: int) -> np.ndarray:
 
 @exercise(
     "07-2",
-    expects="the repository, your function and your session",
+    expects="the repository, your function, your session and a list of five forks",
     hint=SKELETON,
     more="In the cube, the chunk's first row is `(80 - 41) * 4000`, and its first column is `(-112 + 180) * 4000`. The "
     "tile begins at 50 north and 120 west, so in the tile they are `(50 - 41) * 4000` and `(-112 + 120) * 4000`. "
     "`Window` takes the column first. Open the array in `fork.store`, and end the function with `return fork`. Each "
     "year gets a fork of its own. Merge all five into the session they came from, then commit it.",
 )
-def _worker(repo: icechunk.Repository, write_year: Callable, session: Any) -> str:
+def _worker(repo: icechunk.Repository, write_year: Callable, session: Any, forks: Any) -> str:
     if not isinstance(repo, icechunk.Repository):
         raise NotRightError(f"Expected the repository by_hand, found {type(repo).__name__}.")
     if not callable(write_year):
@@ -113,7 +119,28 @@ def _worker(repo: icechunk.Repository, write_year: Callable, session: Any) -> st
         raise NotRightError(
             f"All five years are in main, but the newest commit has {together} of them: merge five forks, commit once."
         )
-    return "Five workers, five forks, one commit. Each chunk is as GDAL reads it."
+    _check_forks(forks)
+    if not isinstance(session, icechunk.Session) or not session.read_only or session.snapshot_id != newest:
+        raise NotRightError("`session` isn't the one that was committed: merge the forks into it, and commit it.")
+    return "Five forks with a chunk each, in one commit. Each chunk is as GDAL reads it."
+
+
+def _check_forks(forks: Any) -> None:
+    """Raise unless these are five forks with the chunk of one year each."""
+    if not isinstance(forks, list | tuple):
+        raise NotRightError(f"Expected a list of five forks as `forks`, found {type(forks).__name__}.")
+    for fork in forks:
+        if not isinstance(fork, icechunk.ForkSession):
+            raise NotRightError(
+                f"`forks` contains {type(fork).__name__}, not a fork: give each worker `session.fork()`, and keep what "
+                "it returns."
+            )
+    if len(forks) != len(YEARS) or len({id(fork) for fork in forks}) < len(forks):
+        found = len({id(fork) for fork in forks})
+        raise NotRightError(f"Expected five forks, one per year, found {found}: call `session.fork()` for each year.")
+    for fork in forks:
+        if (count := len(fork.status().updated_chunks.get("/lulc", []))) != 1:
+            raise NotRightError(f"A fork in `forks` wrote {count} chunks: each should write the chunk of its own year.")
 
 
 def _try_worker(repo: icechunk.Repository, write_year: Callable) -> None:
@@ -166,9 +193,9 @@ GAPS = {(2005, "40N_110W"), (2015, "40N_120W"), (2015, "50N_120W")}
 CORNER = Box(west=-110.25, south=39.75, east=-109.75, north=40.25)
 
 
-def world_with_gaps(storage: icechunk.Storage) -> icechunk.Repository:
-    """Make a cube of the corner where Utah's four tiles meet, without the tiles and years in ``GAPS``."""
-    repo = world.create(storage)
+def world_with_gaps() -> icechunk.Repository:
+    """Make a cube of the corner where Utah's four tiles meet, in memory, without the tiles and years in ``GAPS``."""
+    repo = world.create(icechunk.in_memory_storage())
     for year in YEARS:
         names = [name for name in world.UTAH_TILES if (year, name) not in GAPS]
         world.ingest(repo, names, [year], box=CORNER)
@@ -184,6 +211,10 @@ def world_with_gaps(storage: icechunk.Storage) -> icechunk.Repository:
     "`world.ingest(gaps, names, [year], box=around)` once per year that has a gap.",
 )
 def _gaps(repo: icechunk.Repository, missing: set[tuple[int, str]]) -> str:
+    if not isinstance(repo, icechunk.Repository):
+        raise NotRightError(f"Expected the repository gaps, found {type(repo).__name__}.")
+    if world.MARKS not in zarr.open_group(repo.readonly_session("main").store, mode="r"):
+        raise NotRightError("This repository isn't `gaps`: run the cell that makes it again.")
     try:
         found = {(int(year), str(name)) for year, name in missing}
     except (TypeError, ValueError) as error:
@@ -191,9 +222,16 @@ def _gaps(repo: icechunk.Repository, missing: set[tuple[int, str]]) -> str:
     if too_many := sorted(found - GAPS):
         year, name = too_many[0]
         raise NotRightError(f"{name} of {year} is there: {len(too_many)} of your pairs were never missing.")
+    lulc, marks = repository.read(repo), world.ingested(repo)
+    if not found and marks[:, 159:161, 279:281].all():
+        raise NotRightError(
+            "`gaps` is complete by now, so nothing is missing anymore. Run the cell that makes it again, and find out "
+            "what is missing before you ingest."
+        )
+    if not found:
+        raise NotRightError("`missing` is empty, but there are gaps. Which of the twenty pairs has no commit?")
     if len(found) < len(GAPS):
         raise NotRightError(f"{len(found)} found, all right, but there are more. Did you look at every year?")
-    lulc, marks = repository.read(repo), world.ingested(repo)
     for k, year in enumerate(YEARS):
         for name, (row, col) in zip(world.UTAH_TILES, ((0, 0), (0, 1), (1, 0), (1, 1)), strict=True):
             top, left = 159_000 + row * 1000, 279_000 + col * 1000
