@@ -19,10 +19,12 @@ SMALL = Box(-112.0, 40.875, -111.875, 41.0)  # of the store with two truths
 
 
 def _open(store: Store, **options) -> zarr.Group:
+    if store is None:
+        raise NotRightError("Expected the store that you wrote to, found None: assign the store itself.")
     try:
         return zarr.open_group(store, mode="r", **options)
     except FileNotFoundError:
-        raise NotRightError("There is no group in this store: was it written?") from None
+        raise NotRightError("There is no group in this store: expected the one that you wrote to.") from None
     except TypeError:
         raise NotRightError(f"Expected the store that you wrote to, found {type(store).__name__}.") from None
 
@@ -177,28 +179,39 @@ def store_with_two_truths(store: Store) -> Store:
 
     encoding = {"lulc": {"chunks": (1, 500, 500), "fill_value": legend.NODATA, "grid_mapping": "spatial_ref"}}
     layer(2000).to_zarr(store, group="0", encoding=encoding, mode="w", consolidated=False)
+    layer(2005).to_zarr(store, group="0", append_dim="year", mode="a-", consolidated=False)
     with warnings.catch_warnings(action="ignore", category=ZarrUserWarning):  # the field is permitted since July 2026
         zarr.consolidate_metadata(store)
-    for year in (2005, 2010):
-        layer(year).to_zarr(store, group="0", append_dim="year", mode="a-", consolidated=False)
+    layer(2010).to_zarr(store, group="0", append_dim="year", mode="a-", consolidated=False)
     return store
 
 
 @exercise(
     "09-3",
-    expects="a Zarr store",
+    expects="a list of years and a Zarr store",
     hint="Look at `xr.open_zarr(two, group='0').year.values`, then again with `consolidated=False`. Which is a copy?",
-    more="The arrays have three years, and the copy of their metadata in the root has one. One call of section 3 makes "
-    "the copy again. Give it the store itself, not the group `0`.",
+    more="The arrays have three years, and the copy of their metadata in the root has fewer. One call of section 3 "
+    "makes the copy again. Give it the store itself, not the group `0`.",
 )
-def _truths(store: Store) -> str:
+def _truths(seen: list[int], store: Store) -> str:
+    try:
+        read = [int(year) for year in seen]
+    except (TypeError, ValueError):
+        raise NotRightError(f"Expected a list of years as `seen`, found {type(seen).__name__}.") from None
+    if read == [2000, 2005, 2010]:
+        raise NotRightError(
+            "`seen` has all three years, which is what the arrays have. Readers found fewer before your fix. If it's "
+            "too late to look, run the cell that makes `two` again."
+        )
+    if read != [2000, 2005]:
+        raise NotRightError(f"A reader doesn't find {read}: look at `year` in `xr.open_zarr(two, group='0')`.")
     group = _open(store, use_consolidated=False)
     pixels = np.stack([read_box(year, SMALL) for year in (2000, 2005, 2010)])
     found = group["0/lulc"][:] if "0/lulc" in group else None
     if not np.array_equal(found, pixels):
         raise NotRightError(
-            "Only one year is left: the old copy hid the others. Run the cell that makes `two` again."
-            if found is not None and len(found) == 1
+            f"Only {len(found)} of three years are left: the old copy hid others. Run the cell that makes `two` again."
+            if found is not None and len(found) < len(pixels)
             else "Expected the pixels of `two` in 0/lulc, found others or none. Run the cell that makes `two` again."
         )
     if (years := group["0/year"][:].tolist()) != [2000, 2005, 2010]:

@@ -85,7 +85,7 @@ def surface_temperature() -> xr.Dataset:
 
 @exercise(
     "10-1",
-    expects="a Zarr store",
+    expects="a Zarr store or its path",
     hint="How many steps of 0.01 K fit between 250 and 334 K, and how far does int16 reach from 0? `add_offset` is the "
     "temperature that is stored as 0.",
     more="""Fill the gaps. The two fill values are the same number, which no temperature may have:
@@ -97,10 +97,13 @@ heat.to_zarr(half_as_large, mode="w", encoding={"kelvin": how}, consolidated=Fal
 ```""",
 )
 def _packed(store: str | Path | Store) -> str:
+    if not isinstance(store, str | Path | Store):
+        raise NotRightError(f"Expected a path, such as `scratch / 'heat.zarr'`, found {type(store).__name__}.")
     try:
         array = zarr.open_array(store, path="kelvin", mode="r")
     except FileNotFoundError:
-        raise NotRightError("There is no array `kelvin` in this store: was it written?") from None
+        place = "this store" if isinstance(store, Store) else Path(store).name
+        raise NotRightError(f"There is no array `kelvin` in {place}: expected what `to_zarr` wrote to.") from None
     dtype, right = array.dtype, surface_temperature()["kelvin"].values
     if dtype.itemsize != 2 or dtype.kind not in "iu":
         raise NotRightError(f"The numbers are stored as {dtype}; we want an integer of two bytes: set `dtype`.")
@@ -192,6 +195,14 @@ def _inserted(repo: icechunk.Repository) -> str:
         raise NotRightError(f"Under April are pixels of May: dates were sorted, chunks weren't moved. {again}")
     if np.allclose(april[:, 40:], SCENES[2, :, 40:]):
         raise NotRightError(f"Beside April's scene are pixels of May, which `backward` would have cleared. {again}")
+    if np.isnan(april).all():
+        raise NotRightError(f"There is room for April, but no pixel: write `april` into its region. {again}")
+    if (np.abs(april[:, :40]) < 0.001).all():
+        raise NotRightError(
+            f"April reads as 0: its floats were stored without the scale, which `to_zarr` uses. {again}"
+        )
+    if (april[:, 40:] == 0).all():
+        raise NotRightError(f"Beside April's scene, there is 0, which is a value: gaps must stay NaN. {again}")
     if not np.allclose(found["ndvi"], SCENES, rtol=0, atol=1e-6, equal_nan=True):
         raise NotRightError(f"These aren't the pixels of all three scenes. {again}")
     if session.get_node_id("/ndvi") != repo.readonly_session(snapshot_id=commits[-2].id).get_node_id("/ndvi"):
@@ -204,20 +215,22 @@ def _inserted(repo: icechunk.Repository) -> str:
 @exercise(
     "10-3",
     expects="an Icechunk repository",
-    hint="""Fill the gaps. Six settings differ from those of section 1, and `update` writes what is missing:
+    hint="""Fill the gaps. Six settings differ from those of section 1. The last two lines are calls of functions of \
+sections 6 and 7:
 
 ```python
-FOLDER, DATE, FORMAT, VERSION = cover_folder, r"____", "____", r"____"
-CLASSES, NODATA = (____,), ____
-cover_stock = ____()
-cover_files = usable(____)
-land_cover = icechunk.Repository.____(icechunk.in_memory_storage())
-create(land_cover, ____, choose_grid(____))
-update(____, cover_stock)
+FOLDER, DATE, FORMAT, VERSION = cover_folder, ____, ____, ____
+CLASSES, NODATA = ____, ____
+cover_stock = take_stock()
+cover_files = usable(cover_stock)
+land_cover = icechunk.Repository.create(icechunk.in_memory_storage())
+____  # the dates and the grid, without pixels
+____  # every date that is missing
 ```""",
     more=r"The year is four digits between underscores, `_(\d{4})_`, and `strptime` calls it `%Y`. The version is the "
-    r"number in `_v2`, so use `_v(\d+)`. The band is called `cover`, and 255 means no data. If the functions "
-    "refuse a file, their error names the setting. Begin again with a new repository when you change one.",
+    r"number in `_v2`, so use `_v(\d+)`. The band is called `cover`, and 255 means no data. `create` takes "
+    "`choose_grid(cover_files)` as its grid, and `update` takes the stock. If the functions refuse a file, their error "
+    "names the setting. Begin again with a new repository when you change one.",
 )
 def _cover(repo: icechunk.Repository) -> str:
     if not isinstance(repo, icechunk.Repository):
