@@ -1,4 +1,4 @@
-"""The check-up: sound cubes of several kinds pass, and each defect that is planted in one is found, with what to do."""
+"""The check-up: sound cubes of several kinds pass, and each planted defect is found, with advice."""
 
 import datetime as dt
 import json
@@ -32,7 +32,7 @@ DAYS = np.array(["2024-05-01", "2024-05-11", "2024-05-21"], "M8[ns]")
 
 
 def place(ds):
-    """Write the place into a dataset as all readers look for it."""
+    """Write the georeferencing into a dataset in all the ways that readers look for it."""
     y, x = ds.rio.y_dim, ds.rio.x_dim
     attrs = conventions.georeference(ds.rename({y: "y", x: "x"})) | {"spatial:dimensions": [y, x]}
     ds = ds.rio.write_transform(ds.rio.transform(recalc=True)).assign_attrs(ABOUT | attrs)
@@ -43,7 +43,7 @@ def place(ds):
 
 
 def pixels(shape, dtype, seed=0):
-    """Return patches, with some noise: no part of it looks like another."""
+    """Return patches with some noise, so that no part looks like another."""
     rng = np.random.default_rng(seed)
     *others, rows, cols = shape
     coarse = rng.integers(0, 4, (*others, -(-rows // 4), -(-cols // 4)))
@@ -101,7 +101,7 @@ def sound(make):
 
 
 def copy(make=classes):
-    """Return a cube of its own, without writing it once more."""
+    """Return a copy of a cube without writing the cube again."""
     return zarr.storage.MemoryStore(sound(make)._store_dict.copy())
 
 
@@ -164,7 +164,7 @@ def test_a_sound_cube_passes(kind):
 
 
 def edit(store, path, **attrs):
-    """Change attributes that are written; None deletes."""
+    """Change stored attributes; None deletes one."""
     node = zarr.open(store, path=path, mode="r+")
     kept = {name.replace("__", ":"): value for name, value in attrs.items()}
     node.attrs.put({key: value for key, value in (node.attrs.asdict() | kept).items() if value is not None})
@@ -172,7 +172,7 @@ def edit(store, path, **attrs):
 
 
 def edited(*paths, make=classes, **attrs):
-    """Return a function that writes a cube, and then changes attributes."""
+    """Return a function that writes a cube and then changes attributes."""
 
     def plant():
         store = copy(make)
@@ -188,7 +188,7 @@ def pixels_of(store, path="lulc"):
 
 
 def filled(where, value, path="lulc", make=copy):
-    """Return a function that writes a cube, and then changes pixels."""
+    """Return a function that writes a cube and then changes pixels."""
 
     def plant():
         store = make()
@@ -199,12 +199,12 @@ def filled(where, value, path="lulc", make=copy):
 
 
 def cut(make=classes, **where):
-    """Return a function that writes a part of a cube, whose attributes stay those of the whole."""
+    """Return a function that writes a part of a cube with the attributes of the whole cube."""
     return lambda: write(make().isel(where))
 
 
 def moved(make=classes, **coords):
-    """Return a function that writes a cube with other coordinates, whose attributes stay."""
+    """Return a function that writes a cube with other coordinates and the old attributes."""
     return lambda: write((ds := make()).assign_coords({name: new(ds[name].values) for name, new in coords.items()}))
 
 
@@ -216,7 +216,7 @@ def encoded(make=classes, name="lulc", **encoding):
 
 
 def masked():
-    """What ``masked=True`` makes of class codes."""
+    """Class codes opened with ``masked=True``."""
     ds = classes()
     ds["lulc"] = ds["lulc"].astype("float32").assign_attrs(ds["lulc"].attrs)
     ds["lulc"].encoding = {"fill_value": np.nan, "grid_mapping": "spatial_ref"}
@@ -224,7 +224,7 @@ def masked():
 
 
 def appended(numbers):
-    """Days, after which the numbers of a file with hours are appended as they are."""
+    """Append hours to an axis of days, without converting the numbers."""
     ds = packed(DAYS[0] + np.arange(4 + len(numbers)) * np.timedelta64(1, "D"))
     ds["time"].encoding = {"units": "days since 2024-05-01", "dtype": "int64"}
     store = write(ds)
@@ -233,7 +233,7 @@ def appended(numbers):
 
 
 def one_step_missing(rows=slice(0)):
-    """The frame of a year is there, its pixels are not, or not all of them."""
+    """A year exists, but all or some of its pixels are missing."""
     store = copy()
     for key in [key for key in store._store_dict if key.startswith("lulc/c/2/")]:
         del store._store_dict[key]
@@ -350,7 +350,7 @@ def test_a_defect_is_found(defect):
 
 @pytest.mark.parametrize("defect", ADVISED)
 def test_the_advice_helps(defect):
-    """Do what stands between backticks."""
+    """Run the code between backticks in the advice."""
     store = DEFECTS[defect][0]()
     kind, _, subject = DEFECTS[defect][-1 if defect == "turned" else 1].partition(" ")
     findings = checkup.check(store)
@@ -387,7 +387,7 @@ def write_tif(path, bands, transform, crs, *, south_up=False, **options):
 
 
 def yearly(folder, **options):
-    """Write a file per year, in a folder of its own."""
+    """Write one file per year, each in its own folder."""
     ds = classes()
     for year, layer in zip(YEARS, ds["lulc"].values, strict=True):
         write_tif(folder / str(year) / "tile.tif", {"lulc": layer}, *grid(ds), **options)
@@ -399,7 +399,7 @@ def grid(ds):
 
 
 def daily(folder, ds=None, names=("red", "nir"), scale=0.0001, suffix="", **options):
-    """Write a file of packed bands per day, without data in the west."""
+    """Write one file of packed bands per day, without data in the west."""
     ds = packed() if ds is None else ds
     for k, day in enumerate(ds.time.dt.strftime("%Y%m%d").values):
         bands = {n: np.rint(ds[n][k].fillna(-3.2768).values / 0.0001).astype("int16") for n in names}
@@ -409,7 +409,7 @@ def daily(folder, ds=None, names=("red", "nir"), scale=0.0001, suffix="", **opti
 
 
 def warped(path, crs):
-    """Move a file to another CRS."""
+    """Warp a file to another CRS."""
     with rasterio.open(path) as src, rasterio.vrt.WarpedVRT(src, crs=crs) as vrt:
         bands, options = dict(zip(src.descriptions, vrt.read(), strict=True)), {"nodata": src.nodata}
         transform, scale = vrt.transform, src.scales[0]
@@ -460,7 +460,7 @@ def test_a_cube_has_the_pixels_of_its_files(tmp_path, sample, south_up):
 
 
 def layer(k, new):
-    """Return a function that changes a year of a cube by what a function makes of all years."""
+    """Return a function that replaces one year of a cube with the result of ``new`` for all years."""
 
     def plant(ds, _):
         ds["lulc"][k] = new(ds["lulc"].values.copy())
@@ -470,7 +470,7 @@ def layer(k, new):
 
 
 def broken_tile(break_it):
-    """Return a function that does something with the file of 2005."""
+    """Return a function that breaks the file of 2005."""
 
     def plant(ds, folder):
         break_it(folder / "2005" / "tile.tif")
@@ -585,7 +585,7 @@ def test_another_scale_is_found(tmp_path, crs):
 
 
 def test_any_file_of_a_date_will_do(tmp_path):
-    """Tiles side by side, a newer processing, scenes in another CRS or between pixels; and a broken one, not needed."""
+    """Tiles side by side, a newer processing, scenes in another CRS or between pixels, and an unused broken one."""
     path, ds = yearly(tmp_path) / "2005" / "tile.tif", classes()
     transform, crs = grid(ds)
     old, new, _ = ds["lulc"].values
@@ -659,7 +659,7 @@ def test_a_broken_chunk_is_found(tmp_path):
 
 @pytest.fixture(scope="module")
 def bucket():
-    """Return a bucket that everybody may read, nobody may list, and its server."""
+    """Return a bucket that the public can read but not list, and its server."""
     bucket, server = stores.counted_bucket()
     rule = {"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::*/*"}
     policy = json.dumps({"Version": "2012-10-17", "Statement": [rule]})
@@ -724,7 +724,7 @@ def test_the_command_prints_a_line_per_finding(tmp_path, capsys):
     write(ds, tmp_path / "ill.zarr")
     code, out, _ = run(capsys, tmp_path / "ill.zarr", "--sample", "3")
     assert code == 1 and out.endswith("1 to fix; the lines above say how\n")
-    assert "FAIL  0/lulc" not in out and "FAIL  lulc values: what was never written reads as 0, a class (sand)" in out
+    assert "FAIL  0/lulc" not in out and "FAIL  lulc values: chunks never written read as 0, a class (sand)" in out
 
 
 BAD = {

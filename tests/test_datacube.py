@@ -1,4 +1,4 @@
-"""The cube: what it holds and refuses, and what it survives: kills, races, and a store that comes and goes."""
+"""The cube: what it contains, what it refuses, and that it survives kills, races, and an unreliable store."""
 
 import contextlib
 import dataclasses
@@ -33,25 +33,25 @@ def layer(year, box=BOX):
 
 
 def source(year, box=BOX):
-    """Return the pixels of a tile, by a path that shares nothing with the cube."""
+    """Return the pixels of a tile, read independently of the cube."""
     with rasterio.open(tiles.tile_path(tiles.SAMPLE_TILE, year)) as src:
         return src.read(1, window=from_bounds(*box, src.transform).round_offsets().round_lengths())
 
 
 def version(repo, snapshot):
-    """Return a version as Zarr sees it."""
+    """Return a version as Zarr reads it."""
     return zarr.open_group(repo.readonly_session(snapshot_id=snapshot).store, mode="r")
 
 
 @pytest.fixture(scope="module")
 def shared(bucket):
-    """Return a cube of 2000 and 2005 that no test may change."""
+    """Return a cube of 2000 and 2005 that tests must not change."""
     return datacube.build(bucket.icechunk("shared"), years=(2000, 2005), box=BOX)
 
 
 @pytest.fixture
 def repo(bucket, request):
-    """Return a cube of 2000 and 2005 of a test's own."""
+    """Return a cube of 2000 and 2005 for one test."""
     return datacube.build(bucket.icechunk(f"own/{request.node.name}"), years=(2000, 2005), box=BOX)
 
 
@@ -71,7 +71,7 @@ def test_a_cube_holds_what_the_tiles_hold(bucket):
     np.testing.assert_allclose(found.x, box.west + (np.arange(4000) + 0.5) * tiles.RESOLUTION, rtol=0, atol=1e-9)
     for year in tiles.YEARS:
         np.testing.assert_array_equal(found.sel(year=year), source(year, box))
-    # and as somebody reads it who does not know of us
+    # and as a reader without this package opens it
     plain = zarr.open_group(repo.readonly_session("main").store, mode="r")
     np.testing.assert_array_equal(plain["year"][:], tiles.YEARS)
     np.testing.assert_array_equal(plain["lulc"][4], source(2020, box))
@@ -98,7 +98,7 @@ def test_build_goes_on_where_it_stopped_and_then_changes_nothing(bucket):
 
 @pytest.mark.filterwarnings("ignore:saving variable None with floating point data")
 def test_a_year_that_would_be_stored_as_another_one_is_not_committed(bucket):
-    """What is appended is encoded as what is there; here it says that a thousand years are to be added."""
+    """Appended years are encoded like the existing ones, whose encoding here shifts years by a thousand."""
     repo = datacube.build(bucket.icechunk("encoded"), years=(2000,), box=BOX)
     session = repo.writable_session("main")
     zarr.open_array(session.store, path="year", mode="r+").attrs["add_offset"] = 1000
@@ -125,7 +125,7 @@ def test_a_region_changes_its_pixels_and_nothing_else(repo):
 
 
 def test_a_patch_that_is_off_by_rounding_takes_the_grid_of_the_cube(repo):
-    """A billionth of a pixel's size comes from every other program's arithmetic."""
+    """Other programs' arithmetic causes errors of a billionth of a pixel."""
     patch = shifted(layer(2000)[7:9, 9:12] * 0 + 250, x=1e-9, y=-1e-9)
     before = repository.read(repo)
     datacube.write_region(repo, 2000, patch, message="Rounded")
@@ -210,7 +210,7 @@ def test_a_place_with_other_things(bucket):
 
 
 def test_a_store_that_does_not_answer_is_given_up_within_seconds(bucket):
-    """Icechunk's own settings try for minutes; a port that accepts and says nothing is the worst case."""
+    """Icechunk's defaults retry for minutes. The worst case is a port that accepts connections and never answers."""
     storage = dataclasses.replace(bucket, endpoint_url="http://127.0.0.1:9").icechunk("cube")
     begin = time.monotonic()
     with pytest.raises(icechunk.IcechunkError):
@@ -222,7 +222,7 @@ def test_a_store_that_does_not_answer_is_given_up_within_seconds(bucket):
 
 
 class CutLine:
-    """Forwards connections to a port on loopback until a number of PUT requests has passed, then nothing."""
+    """Forwards connections to a port on loopback until a number of PUT requests have passed, then stops."""
 
     def __init__(self, port, puts):
         self.target, self.left, self.open = ("127.0.0.1", port), puts, True
@@ -300,7 +300,7 @@ def test_a_store_that_vanishes_midway(bucket, puts):
 
 @pytest.mark.parametrize("puts", range(1, 4))
 def test_a_store_that_vanishes_while_the_repository_is_made(bucket, puts):
-    """Icechunk makes one in three PUT requests, and refuses a place where it finds what is left of an attempt."""
+    """Icechunk creates a repository with three PUT requests, and refuses a place with the remains of an attempt."""
     path = f"unborn/{puts}"
     line = CutLine(int(bucket.endpoint_url.rsplit(":", 1)[1]), puts)
     try:
@@ -358,7 +358,7 @@ def build_until_killed(bucket, path, started):
 
 
 def test_a_killed_writer_leaves_a_whole_cube(bucket):
-    """Kill writers in all parts of the work; after each, main must be a commit that was meant, equal to its tiles."""
+    """Kill writers at all stages. After each kill, main must be an intended commit whose pixels equal the tiles."""
     expected = {year: source(year) for year in tiles.YEARS}
     # spread over the work, each part equally often; `make soak` kills by the hundred
     moments = itertools.cycle([0.1, 0.5, 0.9, 0.3, 0.7])
@@ -390,7 +390,7 @@ def test_a_killed_writer_leaves_a_whole_cube(bucket):
 
 
 def whole_years(bucket, path, expected, compared):
-    """Return how many years a cube holds, after comparing those snapshots with the tiles that were not compared yet."""
+    """Return the number of years in a cube, after comparing new snapshots with the tiles."""
     storage = bucket.icechunk(path)
     if not icechunk.Repository.exists(storage):
         return 0
@@ -416,13 +416,13 @@ WIDE = tiles.Box(-112.5, 40.75, -112.0, 41.0)  # 1000 x 2000 pixels, eight chunk
 
 
 def own_square(writer, k):
-    """Return rows and columns: all over the chunks, which writers share, and no two the same pixels."""
+    """Return rows and columns spread over the chunks, which writers share, without common pixels."""
     left = 15 * (37 * k % 125)
     return slice(120 * writer, 120 * writer + 120), slice(left, left + 15)
 
 
 def write_own_regions(bucket, path, writer, commits):
-    """Write a row of rectangles, one commit each."""
+    """Write a row of rectangles, one per commit."""
     repo = repository.open_or_create(bucket.icechunk(path))
     like = layer(2000, WIDE)
     said = []
@@ -459,7 +459,7 @@ def test_many_writers_lose_no_commit(bucket, writers, commits, record_property):
 
 
 def overtake(monkeypatch, first):
-    """Let somebody else commit between our writing and our commit, once."""
+    """Make another commit once, between our write and our commit."""
     plain, done = icechunk.Session.commit, []
 
     def commit(session, *args, **kwargs):
@@ -511,7 +511,7 @@ def test_a_year_that_another_process_appended_meanwhile_is_there_once(repo, buck
 
 
 def write_into(repo, path, values):
-    """Change one of the cube's arrays behind our back."""
+    """Change one of the cube's arrays in another commit."""
     with repo.transaction("main", message="theirs") as store:
         zarr.open_array(store, path=path, mode="r+")[:] = values
 
@@ -523,8 +523,8 @@ def in_another_crs(repo):
         array.attrs.update(dict.fromkeys(("crs_wkt", "spatial_ref"), rasterio.CRS.from_epsg(3857).to_wkt()))
 
 
-# What was checked before somebody else moved the branch does not hold after it. Icechunk sees no conflict in any of
-# these: they changed other nodes or chunks than we did.
+# Checks made before another writer moved the branch do not hold afterward. Icechunk sees no conflict in any of these,
+# because they change other nodes or chunks than ours.
 MEANWHILE = {
     "reset to before the year": (lambda r: r.reset_branch("main", history(r)[1]), "one of the cube's years .2000."),
     "reset to nothing": (lambda r: r.reset_branch("main", history(r)[2]), "No group found"),
@@ -548,7 +548,7 @@ def test_a_region_is_checked_again_after_others_changed_the_cube(repo, monkeypat
 
 
 def test_three_edits_of_one_chunk_all_survive(repo, monkeypatch):
-    """Overtaken twice: what was there before is looked at anew each time."""
+    """The write is overtaken twice, and checks the earlier pixels again each time."""
     squares = [layer(2000)[20 * k : 20 * k + 10, :10] * 0 + 3 + k for k in range(3)]
     plain, others = icechunk.Session.commit, squares[:2]
 
@@ -571,5 +571,5 @@ def test_it_gives_up_at_last(repo, monkeypatch):
         raise icechunk.ConflictError("a", "b")
 
     monkeypatch.setattr(icechunk.Session, "commit", commit)
-    with pytest.raises(datacube.CubeError, match="other commits landed first 3 times; nothing was committed"):
+    with pytest.raises(datacube.CubeError, match="other commits landed first 3 times, so nothing was committed"):
         datacube.write_region(repo, 2000, layer(2000)[:5, :5], message="x")

@@ -1,4 +1,4 @@
-"""Tiles: names, opening, and every bad input that a person could meet."""
+"""Tiles: names, opening, and all kinds of bad input."""
 
 import http.server
 import os
@@ -115,7 +115,7 @@ def small_tile(
     pixels=None,
     **more,
 ):
-    """Write a tile of 40 x 40 pixels with something wrong with it."""
+    """Write a tile of 40 x 40 pixels, by default a good one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     transform = from_origin(west, north, degrees / 40, degrees / 40)
     if flip:
@@ -178,7 +178,7 @@ def test_a_tile_with_rows_that_were_never_written_is_refused(tmp_path, written, 
     transform = from_origin(-120, 50, 0.0025, 0.0025)
     with rasterio.open(path, "w", **profile, transform=transform, blockysize=1, SPARSE_OK=True) as dst:
         dst.write(np.full((1, 2000, 4000), 10, np.uint8), window=Window(0, written, 4000, 2000))
-    with pytest.raises(tiles.TileError, match=f"row {missing} are, found nothing; they were never written"):
+    with pytest.raises(tiles.TileError, match=f"row {missing}, found none: they were never written"):
         tiles.open_tile("50N_120W", 2020, root=tmp_path)
 
 
@@ -195,7 +195,7 @@ def test_a_truncated_tile_of_squares_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("nodata", "message"), [(0, "found 0 declared, in the legend 'True desert"), (38, "Tree"), (120.5, "'not used'")]
+    ("nodata", "message"), [(0, "found 0 declared, 'True desert"), (38, "Tree"), (120.5, "'not used'")]
 )
 def test_a_class_that_is_declared_to_be_no_data_is_refused(tmp_path, nodata, message):
     path = small_tile(tmp_path / "2000" / "50N_120W.tif")
@@ -233,7 +233,7 @@ def test_a_sparse_tile_is_refused_over_http(tmp_path):
     small_tile(tmp_path / "2000" / "50N_120W.tif", pixels=pixels, nodata=255, SPARSE_OK=True)
     with (
         servers.serve_folder(tmp_path) as server,
-        pytest.raises(tiles.TileError, match="sparse, which is read from a folder"),
+        pytest.raises(tiles.TileError, match="a sparse tile can only be read from a folder"),
     ):
         tiles.open_tile("50N_120W", 2000, root=server.url)
 
@@ -310,7 +310,7 @@ def test_a_host_that_does_not_exist_is_named():
 
 
 class OddServer(http.server.BaseHTTPRequestHandler):
-    """A server whose answers to HEAD, or to GET, are unusual."""
+    """A server with unusual answers to HEAD or GET."""
 
     def do_HEAD(self):
         kind = self.server.kind
@@ -369,7 +369,7 @@ def test_a_server_that_closes_the_connection_is_named(odd_server):
 
 @pytest.mark.parametrize("odd_server", ["stalls"], indirect=True)
 def test_a_server_that_stalls_does_not_hang_us(odd_server):
-    """With the workshop's settings; only their values are made smaller, so that the test need not wait for 80 s."""
+    """Use the workshop's settings with smaller values, so that the test need not wait 80 s."""
     code = """
         from workshop import tiles
         for name, value in {"GDAL_HTTP_LOW_SPEED_TIME": "1", "GDAL_HTTP_MAX_RETRY": "1"}.items():
@@ -387,7 +387,7 @@ def test_a_server_that_stalls_does_not_hang_us(odd_server):
 
 
 def test_gdal_is_given_its_settings_at_import_and_what_was_set_stays():
-    """Not later: other threads may read the environment then."""
+    """Later would be too late, because other threads may read the environment."""
     code = """
         import os
         before = dict(os.environ)
@@ -428,7 +428,7 @@ def test_a_box_has_the_pixels_whose_centers_it_holds(tile):
 
 
 def test_a_box_says_itself_where_it_begins(tile):
-    """A reader that trusts GeoTransform, as GDAL's Zarr driver may, must not put the box into the tile's corner."""
+    """A reader that trusts GeoTransform, as GDAL's Zarr driver may, must not put the box at the tile's corner."""
     for box, expected in {
         tiles.TEACHING_WINDOW: [-112.5, 0.00025, 0, 41, 0, -0.00025],
         tiles.Box(-112.0, 40.65, -111.8, 40.85): [-112, 0.00025, 0, 40.85, 0, -0.00025],
@@ -453,7 +453,7 @@ VIEWS = {
 
 @pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
 def test_a_raster_is_where_its_coordinates_are(tmp_path, view):
-    """Not where the GeoTransform says that it carries from the raster that it was taken from."""
+    """The GeoTransform left over from the source raster must not be used."""
     small_tile(tmp_path / "2000" / "50N_120W.tif")
     raster = view(tiles.open_tile("50N_120W", 2000, root=tmp_path).load())
     height, width = abs(raster.y.diff("y").mean().item()) if len(raster.y) > 1 else 0.25, abs(raster.x[1] - raster.x[0])
@@ -586,7 +586,7 @@ def test_a_real_glad_tile_through_open_subset_and_zarr(glad_tile, tmp_path):
 
 
 def test_gdal_keeps_little_of_what_it_decoded():
-    """By default 5 % of the memory, so that lessons need more on larger machines (MB: 800 decoded, 128 may stay)."""
+    """GDAL's default is 5 % of the memory. Here, 800 MB are decoded, and 128 MB may stay cached."""
     code = """
         import psutil, rasterio
         from workshop import tiles

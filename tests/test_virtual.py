@@ -1,4 +1,4 @@
-"""Virtual tiles: equal to GDAL through references, and refused where a reference cannot express the file."""
+"""Virtual tiles: references read the same as GDAL, and files that references cannot represent are refused."""
 
 import functools
 import hashlib
@@ -71,7 +71,7 @@ def write_as(root, driver="GTiff", **profile):
 
 
 def with_gdal(path, window=None):
-    # one thread: a web map's tile server asks for all of them, and then GDAL does not heed FillOrder
+    # one thread, because a web map's tile server sets GDAL to use all, and GDAL then ignores FillOrder
     with rasterio.open(path, NUM_THREADS=1) as src:
         return src.read(1, window=window)
 
@@ -91,7 +91,7 @@ def through_references(root):
 
 
 def lzw(row, end=b""):
-    """Return a row as TIFF's LZW without end-of-information code: literals only, 9 bits each, cleared in time."""
+    """Return a row as TIFF's LZW without an end-of-information code: only literals of 9 bits, with clear codes."""
     codes = [code for k in range(0, len(row), 200) for code in (256, *row[k : k + 200].tolist())]
     bits = "".join(f"{code:09b}" for code in codes)
     bits += "0" * (-len(bits) % 8)
@@ -228,11 +228,11 @@ def test_a_strip_that_is_too_short_is_refused(tmp_path):
     [
         ({"SPARSE_OK": "TRUE", "nodata": 255}, "none of them empty.*zero-length"),
         ({"blockysize": 7}, "one size.*evenly divisible"),
-        ({"nbits": 7}, "8 bits a pixel, found GTiff of 7"),
-        ({"nbits": 7, "compress": "NONE"}, "8 bits a pixel, found GTiff of 7"),
+        ({"nbits": 7}, "8-bit GTiff, found GTiff of 7 bits"),
+        ({"nbits": 7, "compress": "NONE"}, "8-bit GTiff, found GTiff of 7 bits"),
         ({"compress": "JPEG", "blockysize": 8, "photometric": "minisblack"}, "JPEG compression"),
-        ({"driver": "VRT"}, "a GTiff .*found VRT"),
-        ({"driver": "PNG"}, "a GTiff .*found PNG"),
+        ({"driver": "VRT"}, "GTiff, found VRT"),
+        ({"driver": "PNG"}, "GTiff, found PNG"),
     ],
     ids=str,
 )
@@ -253,7 +253,7 @@ def test_what_references_cannot_express_is_refused_until_rewritten_as_the_messag
 
 
 def test_pixels_that_the_parser_takes_for_others_are_refused(tmp_path):
-    """It does not look at the tag FillOrder, which says that the bits of each byte run the other way round."""
+    """virtual-tiff ignores the tag FillOrder, which says that the bits of each byte are reversed."""
     pixels = np.full((SIZE, SIZE), 10, np.uint8)
     path = write_small(tmp_path, pixels=pixels, compress="NONE", photometric="minisblack")
     data = bytearray(path.read_bytes())
@@ -263,7 +263,7 @@ def test_pixels_that_the_parser_takes_for_others_are_refused(tmp_path):
     struct.pack_into("<HHIHH", data, where, 266, 3, 1, 2, 0)
     path.write_bytes(data)
     assert (with_gdal(path) == 0b01010000).all()
-    with pytest.raises(virtual.VirtualError, match="other pixels than GDAL reads at row 0"):
+    with pytest.raises(virtual.VirtualError, match="pixels that differ from GDAL's at row 0"):
         virtual.open_virtual_tile(TILE, 2000, tmp_path)
 
 
@@ -303,7 +303,7 @@ def test_the_libraries_refuse_years_of_different_layout_or_place(tmp_path, profi
 
 
 def test_the_real_glad_tile_is_refused_until_rewritten_as_the_message_says(glad_tile, tmp_path):
-    """Made smaller, it has 520 rows in strips of 15, the last one cut short."""
+    """The smaller copy has 520 rows in strips of 15, and the last strip is shorter."""
     with pytest.raises(virtual.VirtualError, match=r'height of 520 .* compress="LZW", blockysize=1'):
         virtual.open_virtual_tile("40N_080W", 2000, glad_tile.parent.parent)
     (tmp_path / "2000").mkdir()
@@ -316,7 +316,7 @@ def test_the_real_glad_tile_is_refused_until_rewritten_as_the_message_says(glad_
 
 
 def air(folder, year, name="air", scale_factor=0.01, **encoding):
-    """Write a year of air temperature, perhaps in another encoding, and open it as references."""
+    """Write a year of air temperature, optionally in another encoding, and open it as references."""
     year = sample.write_air(folder / f"{name}.nc", year, year)
     if encoding or scale_factor != 0.01:
         with xr.open_dataset(year, engine="h5netcdf", mask_and_scale=False) as packed:
@@ -389,7 +389,7 @@ def test_a_source_replaced_is_noticed(tmp_path, over):
 
 
 def replace_by_older(path, **profile):
-    """Put another file in a tile's place, and its time a day back, as ``rsync -a`` and ``cp -p`` do."""
+    """Replace a tile with another file that is a day older, as ``rsync -a`` and ``cp -p`` can do."""
     write_small(path.parent.parent, int(path.parent.name), **profile)
     os.utime(path, (time.time() - 86_400,) * 2)
 

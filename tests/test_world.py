@@ -1,4 +1,4 @@
-"""The world's cube: filled in parallel, resumed, and never poisoned; checked against GDAL on the tiles."""
+"""The cube of the world: filled in parallel, resumed, and never corrupted; compared with the tiles through GDAL."""
 
 import datetime as dt
 import gzip
@@ -33,20 +33,20 @@ YEARS = (2015, 2020)
 
 @pytest.fixture
 def empty(bucket, request):
-    """Return a world without pixels, of a test's own."""
+    """Return a world without pixels for one test."""
     return world.create(bucket.icechunk(f"empty/{request.node.name}"), YEARS)
 
 
 @pytest.fixture(scope="module")
 def corner(bucket):
-    """Return a world in which only the corner of the four tiles is written; no test may change it."""
+    """Return a world in which only the corner of the four tiles is written. Tests must not change it."""
     repo = world.create(bucket.icechunk("corner"), YEARS)
     world.ingest(repo, world.UTAH_TILES, YEARS, box=CORNER)
     return repo
 
 
 def source(year, box=CORNER, names=world.UTAH_TILES):
-    """Return the pixels of a box, put together with GDAL from all the tiles that it touches."""
+    """Return the pixels of a box, read with GDAL from all the tiles that it touches."""
     rows = round((box.north - box.south) / tiles.RESOLUTION)
     cols = round((box.east - box.west) / tiles.RESOLUTION)
     pixels = np.full((rows, cols), 255, np.uint8)
@@ -75,7 +75,7 @@ def marked(repo):
 
 
 def most_frequent(pixels, factor):
-    """Return the mode of each cell, slowly."""
+    """Return the mode of each cell with slow, simple code."""
     rows, cols = (size // factor for size in pixels.shape)
     cells = pixels.reshape(rows, factor, cols, factor).swapaxes(1, 2).reshape(rows, cols, -1)
     return np.array([[np.bincount(cell, minlength=256).argmax() for cell in row] for row in cells], np.uint8)
@@ -101,7 +101,7 @@ def test_the_grid(bucket):
 
 
 def test_the_grid_is_that_of_all_tiles(corner):
-    """The place that a tile's name gives is where the cube's coordinates have the tile's pixels."""
+    """The cube's coordinates of a tile's pixels agree with the tile's name."""
     whole = repository.read(corner)
     for name, (lon, lat) in {"80N_180W": (-180, 80), "50S_170E": (170, -50), "00N_000E": (0, 0)}.items():
         rows, cols = world._region(name, None)
@@ -143,7 +143,7 @@ def test_the_teaching_window(bucket):
 
 
 def test_the_parts_of_a_tile_do_not_overwrite_each_others_overviews(empty):
-    """Rows 123,000 to 134,000: more than one worker's part of a tile, whose borders are multiples of 10,000."""
+    """Rows 123,000 to 134,000 span more than one worker's part of a tile; parts end at multiples of 10,000."""
     box = tiles.Box(-112.25, 46.5, -112.0, 49.25)
     world.ingest(empty, ["50N_120W"], [2020], box=box)
     pixels = source(2020, box)
@@ -192,7 +192,7 @@ def test_the_marks_say_which_chunks_were_ingested(corner):
 
 
 def replace_array(repo, **layout):
-    """Give the finest level an array of another layout, and commit it."""
+    """Give the finest level an array with another layout, and commit it."""
     session = repo.writable_session("main")
     group = zarr.open_group(session.store, path="0", mode="r+")
     old = group[repository.ARRAY]
@@ -292,7 +292,7 @@ def test_a_larger_box_is_written(empty):
 
 
 class InterruptedAfterTwo(ThreadPoolExecutor):
-    """Threads whose user interrupts (Ctrl-C) while waiting for the third result."""
+    """Threads interrupted by the user (Ctrl-C) while waiting for the third result."""
 
     left = 2
 
@@ -351,7 +351,7 @@ def test_a_kill_loses_no_year_that_was_committed(bucket, empty, request):
 
 @pytest.fixture(scope="module")
 def bad_tiles(tmp_path_factory):
-    """Return a root with one good tile of 2020, and three that fail in three ways."""
+    """Return a root with one good tile of 2020, and three that fail in different ways."""
     root = tmp_path_factory.mktemp("bad")
     (root / "2020").mkdir()
     good = tiles.tile_path("50N_120W", 2020)
@@ -405,7 +405,7 @@ def write_strange(root, name, size=tiles.TILE_SIZE, value=10):
 
 
 def test_strange_tiles_are_refused_half_way(empty, tmp_path):
-    """A value that is no class comes up in the last row of chunks; nothing of the tile may stay."""
+    """A value in the last row of chunks is not a class. Nothing of the tile may be committed."""
     write_strange(tmp_path, "50N_120W", value=60)
     write_strange(tmp_path, "50N_110W", size=4000)
     before = history(empty)
@@ -473,7 +473,7 @@ def test_another_cube_is_not_a_world(bucket):
 
 @pytest.mark.parametrize(("rows", "cols"), [([156_500, 157_500], [270_000, 271_000]), ([156_000, 157_000], [0, 1000])])
 def test_a_part_that_is_not_whole_chunks_of_its_tile_is_refused(empty, rows, cols):
-    """Its overviews would be wrong, or its pixels in another tile's place."""
+    """The overviews would be wrong, or the pixels in another tile's place."""
     session = empty.writable_session("main")
     with pytest.raises(repository.CubeError, match="expected rows and columns as multiples of 1000 inside"):
         world.write_tile(session, "50N_120W", 2020, rows, cols)
@@ -492,7 +492,7 @@ def test_a_world_is_not_made_twice_and_build_completes_what_was_begun(bucket):
 
 
 def test_an_ingest_leaves_gdals_cache_as_it_was(empty):
-    """It belongs to the process, and rasterio.Env sets it in bytes: threads once left 16 bytes behind."""
+    """GDAL's cache size is global, and rasterio.Env sets it in bytes: threads once left it at 16 bytes."""
     before = get_gdal_config("GDAL_CACHEMAX")
     assert before > 1_000_000
     world.ingest(empty, world.UTAH_TILES, [2020], box=CORNER)
@@ -505,7 +505,7 @@ WIDER = tiles.Box(-112.75, 40.5, -112.0, 41.25)  # 3 x 3 chunks with it in the m
 
 
 def write_over(repo, box, year=2020, value=10):
-    """Write one class into a box, by other means than an ingest."""
+    """Write one class into a box without an ingest."""
     part = tiles.select_box(repository.read(repo).sel(year=year), box)
     datacube.write_region(repo, year, part.copy(data=np.full(part.shape, value, np.uint8)), message="Repair")
 
@@ -515,7 +515,7 @@ def pixels(repo, box=WIDER, year=2020):
 
 
 def with_repair(box=WIDER, year=2020, repair=tiles.DEFECT_BOX, value=10):
-    """Return what is in the file, with a repair in it."""
+    """Return the file's pixels with a repair."""
     expected = source(year, box, ["50N_120W"])
     rows, cols = tiles.pixel_slices(repair, (box.west, box.north))
     expected[rows, cols] = value
@@ -523,7 +523,7 @@ def with_repair(box=WIDER, year=2020, repair=tiles.DEFECT_BOX, value=10):
 
 
 def expire(repo):
-    """Keep the newest snapshot only, as lesson 04 does."""
+    """Keep only the newest snapshot, as lesson 04 does."""
     time.sleep(1.1)
     before = dt.datetime.now(dt.UTC)
     repo.expire_snapshots(before)
@@ -617,7 +617,7 @@ def test_overwrite_brings_back_what_is_in_the_file(empty):
 
 
 def test_no_data_in_the_file_counts_as_ingested(empty, tmp_path):
-    """A chunk without an object, into which somebody writes later; and one that an overwrite empties again."""
+    """One chunk without an object gets pixels later, and an overwrite empties another one again."""
     other_world.write_tile("50N_120W", 2020, tmp_path)
     root, box = str(tmp_path), tiles.Box(-120, 49.75, -119.5, 50)
     nothing = tiles.Box(-120, 49.75, -119.75, 50)
@@ -646,7 +646,7 @@ def test_only_no_data_written_by_others_is_no_edit(empty):
 
 
 def meanwhile(monkeypatch, act):
-    """Let something happen just before the next commit."""
+    """Run a function just before the next commit."""
     plain, done = icechunk.Session.commit, []
 
     def commit(session, *args, **kwargs):
@@ -708,13 +708,13 @@ def test_on_a_cluster(empty):
 
 
 def test_the_references_of_a_tile_have_their_own_manifest(empty, bucket, request):
-    """The setting is stored: who opens the repository later writes manifests of a tile's 40 x 40 chunks, too."""
+    """The setting is stored: later sessions also write manifests of a tile's 40 x 40 chunks."""
     again = icechunk.Repository.open(bucket.icechunk(f"empty/{request.node.name}")).config
     assert [sorted(sizes.values()) for sizes in again.manifest.splitting.to_dict().values()] == [[40, 40]]
 
 
 def test_a_server_that_goes_away_leaves_no_zeros(empty, monkeypatch):
-    """GDAL fetches the index of a tile's strips late, and reads what it does not know as class 0, without an error."""
+    """GDAL reads the index of a tile's strips late, and returns class 0 for unknown strips, without an error."""
     server = servers.serve_folder(tiles.DATA)
 
     class Dying:
@@ -729,5 +729,5 @@ def test_a_server_that_goes_away_leaves_no_zeros(empty, monkeypatch):
     monkeypatch.setattr(world, "rasterio", Dying())
     box = tiles.Box(west=-115.25, south=44.75, east=-115.0, north=45.0)
     report = world.ingest(empty, ["50N_120W"], [2020], box=box, root=server.url)
-    assert report.outcome[0].startswith("TileError: 50N_120W (2020): expected to learn where the pixels of row 20000")
+    assert report.outcome[0].startswith("TileError: 50N_120W (2020): expected the offset of the pixels of row 20000")
     assert len(list(empty.ancestry(branch="main"))) == 2

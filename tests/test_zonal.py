@@ -30,7 +30,7 @@ def lulc(bucket):
 
 
 def around(src, *bounds):
-    """Return a window of whole pixels that holds the bounds."""
+    """Return a window of whole pixels that contains the bounds."""
     window = from_bounds(*bounds, src.transform)
     return Window(int(window.col_off), int(window.row_off), int(window.width) + 3, int(window.height) + 3).intersection(
         Window(0, 0, src.width, src.height)
@@ -38,7 +38,7 @@ def around(src, *bounds):
 
 
 def with_gdal(geometry, year, box=AROUND):
-    """Return the counts of a polygon, burnt with GDAL onto each source tile in turn."""
+    """Return the counts of a polygon, rasterized by GDAL onto each source tile."""
     counts = np.zeros(256, np.int64)
     part = geometry.intersection(shapely.box(*box))
     for name in world.UTAH_TILES:
@@ -96,7 +96,7 @@ def test_polygons_against_gdal(lulc):
 
 
 def test_a_zone_that_vanishes_among_the_pixels_is_empty(lulc):
-    """So flat that all its corners lie on one row, to the last digit."""
+    """The zone is so flat that all its corners are exactly on one row."""
     flat = shapely.Polygon([(-110, 14.5), (-109.9, 14.5), (-109.95, np.nextafter(14.5, 40))])
     assert flat.is_valid
     zones = gpd.GeoSeries([flat, POLYGONS["triangle"]], crs="EPSG:4326")
@@ -123,7 +123,7 @@ def test_areas_are_counts_times_the_area_of_each_row(lulc):
 
 
 def test_the_area_of_a_pixel():
-    """Against the geodesic area of a narrow box, and the area of the whole ellipsoid."""
+    """Compare with the geodesic area of a narrow box and with the area of the whole ellipsoid."""
     geod = pyproj.Geod(ellps="WGS84")
     for latitude in (-59.9, 0.0, 41.0, 79.9):
         box = shapely.box(10, latitude - 0.0005, 10.001, latitude + 0.0005)
@@ -135,7 +135,7 @@ def test_the_area_of_a_pixel():
 
 
 def small(pixels, years=(2020,)):
-    """Return a little cube in memory: a pixel is a degree, the first center lies at (0.5, height - 0.5)."""
+    """Return a small cube in memory with pixels of one degree; the first center is at (0.5, height - 0.5)."""
     _, height, width = pixels.shape
     return xr.DataArray(
         pixels,
@@ -145,7 +145,7 @@ def small(pixels, years=(2020,)):
 
 
 def test_neighbors_share_no_pixel_and_lose_none():
-    """All corners lie exactly on pixel centers, the hardest case; a pixel belongs to one of its neighbors."""
+    """All corners are exactly on pixel centers, the hardest case. Each pixel belongs to one of its neighbors."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (1, 40, 60), dtype=np.uint8)
     corners = np.column_stack([rng.integers(2, 58, 30), rng.integers(2, 38, 30)]) + 0.5
@@ -196,7 +196,7 @@ MAP = np.random.default_rng(5).integers(0, 256, (360, 720), dtype=np.uint8)  # o
 
 
 def globe(west=-180, step=STEP):
-    """Return a cube of the globe whose first column begins at this longitude."""
+    """Return a cube of the globe whose first column starts at this longitude."""
     pixels = np.roll(MAP, -round((west + 180) / STEP), axis=1)[:: round(step / STEP), :: round(step / STEP)]
     y, x = (np.arange(size) * step + STEP / 2 for size in pixels.shape)
     return xr.DataArray(pixels, dims=("y", "x"), coords={"y": 90 - y, "x": west + x}).rio.write_crs("EPSG:4326")
@@ -204,7 +204,7 @@ def globe(west=-180, step=STEP):
 
 @cache
 def burnt(shape, step=STEP):
-    """Return where on the map pixels lie in a polygon, wherever around the globe it has its longitudes."""
+    """Return which pixels of the map are in a polygon, in any convention of longitudes."""
     height, width = round(180 / step), round(360 / step)
     # the centers are those of the finest grid, thinned or not
     place = rasterio.transform.from_origin(-540 + (STEP - step) / 2, 90 - (STEP - step) / 2, step, step)
@@ -258,7 +258,7 @@ def test_zones_are_counted_wherever_their_longitudes_begin(west):
 
 
 def test_areas_around_the_globe():
-    """Of a band by the formula for its rows, from whichever side it is given; of all, that of the ellipsoid."""
+    """A band has the area of its rows, in any order of corners. The whole globe has the ellipsoid's area."""
     zones = gpd.GeoSeries([shapely.box(170, 0, 190, 20), shapely.box(-180, -90, 180, 90)], crs=4326)
     centers_on_poles = xr.DataArray(
         np.zeros((181, 360), np.uint8), dims=("y", "x"), coords={"y": 90.0 - np.arange(181), "x": np.arange(360) + 0.5}
@@ -273,7 +273,7 @@ def test_areas_around_the_globe():
 
 
 def test_axes_stored_in_single_precision():
-    """Against GDAL on the grid that was meant."""
+    """Compare with GDAL on the intended grid."""
     pixels = np.random.default_rng(7).integers(0, 256, (400, 500), dtype=np.uint8)
     x = (-112.5 + (np.arange(500) + 0.5) * tiles.RESOLUTION).astype(np.float32)
     y = (41 - (np.arange(400) + 0.5) * tiles.RESOLUTION).astype(np.float32)
@@ -317,7 +317,7 @@ def stored(depth):
 
 @pytest.mark.parametrize("depth", [1, 2])
 def test_each_chunk_is_read_once(depth):
-    """However many zones touch it, and where it holds several years; and none that no part of a zone touches."""
+    """A chunk is read once, even for many zones and years. Chunks that no part of a zone touches are not read."""
     data, opened, read = stored(depth)
     zones = [blob(2, 6, 1.5, 20, k) for k in range(20)]
     zones += [shapely.MultiPolygon([shapely.box(5.1, 1.1, 5.2, 1.2), shapely.box(7.1, 7.1, 7.2, 7.2)])]
@@ -341,7 +341,7 @@ def test_parts_far_from_each_other_do_not_drag_in_what_lies_between(lulc, monkey
 
 
 def test_a_center_on_a_border_is_decided_the_same_way_everywhere(lulc):
-    """Boxes whose corners are centers of the world's grid hold what lies south and east of their north-west corner."""
+    """Boxes with corners on pixel centers include their north and west borders, and not the south and east ones."""
     rows, cols = slice(155_000, 165_000), slice(275_000, 285_000)
     y, x = lulc.y.values, lulc.x.values
     rng = np.random.default_rng(1)
@@ -394,7 +394,7 @@ def test_what_would_give_wrong_numbers_is_refused(make, message):
 
 
 def advised(cube, zones, what):
-    """Return zones or cube as the advice of the error says that does this; the code stands before the words."""
+    """Run the code that the error message gives before the words ``what``; return the new zones or cube."""
     with pytest.raises(zonal.ZonalError) as error:
         zonal.count_classes(cube, zones)
     code = re.split(r"(?:[;,:]|or|and) (?=zones|lulc)", str(error.value).split(f" {what}")[0])[-1]
@@ -508,7 +508,7 @@ def test_zones_far_from_the_cube_are_refused_and_left_out_as_advised():
     expected = np.bincount(MAP[burnt(UTAH)], minlength=256)
     one_less = advised(REGION, zones, "leaves it out")
     assert list(one_less.index) == ["Utah", "farther"]
-    for fewer in (advised(REGION, one_less, "leaves it out"), advised(REGION, zones, "all whose")):
+    for fewer in (advised(REGION, one_less, "leaves it out"), advised(REGION, zones, "leaves out all")):
         np.testing.assert_array_equal(zonal.count_classes(REGION, fewer).pixels, expected[None])
     zones = advised(REGION, zone(shapely.box(-110, 60, -105, 70)), "leaves it out")  # beside it, to the north
     assert zones.empty
@@ -545,22 +545,22 @@ def test_the_same_crs_is_accepted_however_it_is_written(crs):
 @pytest.mark.parametrize("crs", ["EPSG:4269", "EPSG:32612", "EPSG:3857", "+proj=longlat +datum=WGS84 +pm=paris"])
 def test_another_crs_is_refused_and_moved_as_advised(crs):
     moved = zone(shapely.segmentize(UTAH, 0.01)).to_crs(crs)
-    found = zonal.count_classes(globe(), advised(globe(), moved, "moves them"))
+    found = zonal.count_classes(globe(), advised(globe(), moved, "reprojects them"))
     np.testing.assert_array_equal(found.pixels[0], np.bincount(MAP[burnt(UTAH)], minlength=256))
 
 
 def test_zones_and_cubes_without_a_crs_get_one_as_advised():
     expected = np.bincount(MAP[burnt(UTAH)], minlength=256)
-    zones = advised(globe(), zone(UTAH, None), "says that they are in degrees")
+    zones = advised(globe(), zone(UTAH, None), "declares it")
     np.testing.assert_array_equal(zonal.count_classes(globe(), zones).pixels[0], expected)
     cube = globe().drop_vars("spatial_ref")
-    cube = advised(cube, zones, "says that it is")
+    cube = advised(cube, zones, "declares it")
     np.testing.assert_array_equal(zonal.count_classes(cube, zones).pixels[0], expected)
 
 
 def test_a_cube_in_meters_is_moved_as_advised():
     cube = small(np.full((1, 20, 20), 7, np.uint8)).rio.reproject("EPSG:3857", nodata=255)
-    moved = advised(cube, zone(shapely.box(5, 5, 9, 9)), "moves it")
+    moved = advised(cube, zone(shapely.box(5, 5, 9, 9)), "reprojects it")
     found = zonal.count_classes(moved, zone(shapely.box(5, 5, 9, 9)))
     geod = pyproj.Geod(ellps="WGS84")
     expected = abs(geod.geometry_area_perimeter(shapely.segmentize(shapely.box(5, 5, 9, 9), 0.01))[0]) / 1e6
@@ -573,7 +573,7 @@ FORMATS = ["zones.geojson", "zones.gpkg", "zones.shp"]
 @pytest.mark.parametrize("file", FORMATS)
 @pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:32612"])
 def test_zones_read_from_a_file_are_those_that_were_written(tmp_path, file, crs):
-    """Whatever its properties are; read as lesson 08 reads."""
+    """The properties do not matter. The file is read as in lesson 08."""
     drawn = gpd.GeoDataFrame({"id": [5, 6]}, geometry=[UTAH, shapely.box(-112, 35, -110, 45)], crs=4326)
     drawn.geometry = drawn.segmentize(0.01)
     expected = [np.bincount(MAP[burnt(shape)], minlength=256) for shape in drawn.geometry]
@@ -590,7 +590,7 @@ def test_no_zones_no_counts():
 
 
 def test_numbagg_still_counts_modulo_256():
-    """When this fails, upstream is repaired, and the section of lesson 08 can go."""
+    """When this fails, upstream is fixed, and the section of lesson 08 can go."""
     pixels = xr.DataArray(np.zeros((40, 40), np.uint8), dims=("y", "x"), name="lulc")
     groups = pixels.assign_coords(lulc=pixels).groupby(lulc=BinGrouper(bins=[-1, 127, 255]))
     assert int(groups.count()[0]) == 1600 % 256  # flox prefers numbagg where it is installed

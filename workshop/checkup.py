@@ -1,6 +1,6 @@
 """Is a cube sound? ``python -m workshop.checkup REPOSITORY [FILES…]`` prints one line per check, for any cube.
 
-Nothing is written to it, and nothing here knows GLAD. How it is compared with its files is in ``sources.py``.
+It writes nothing to the cube, and assumes nothing about GLAD. ``sources.py`` compares the cube with its files.
 """
 
 import argparse
@@ -33,23 +33,23 @@ from workshop import repository, sources, stores
 from workshop.sources import CF, FAIL, NOTE, PASS, PROJ, InputError, Problems, Raster, brief, line, more
 from workshop.tiles import TOLERANCE, TileError, axis, is_url
 
-SAMPLE = 40  # chunks of each array
-SAMPLE_BYTES = 2**28  # of decoded chunks of each array
-LISTED = 100_000  # where there are more chunks, they are sampled without a list of them
-SMALL, LARGE = 2**15, 2**28  # bytes of a chunk: below, requests cost more than bytes; above, one pixel takes a second
-NOISE = 1e-6  # of a pixel; rounding leaves a thousandth of it
+SAMPLE = 40  # chunks per array
+SAMPLE_BYTES = 2**28  # of decoded chunks per array
+LISTED = 100_000  # if there are more chunks, the sample is drawn without listing them
+SMALL, LARGE = 2**15, 2**28  # bytes of a chunk: below, requests dominate; above, a pixel takes a second
+NOISE = 1e-6  # of a pixel; rounding errors are a thousand times smaller
 NAMES = {
     "y": {"y", "lat", "latitude", "northing", "projection_y_coordinate"},
     "x": {"x", "lon", "longitude", "easting", "projection_x_coordinate"},
     "time": {"time", "year", "date"},
 }
 CONVENTIONS = {"proj": zarr_cm.proj, "spatial": zarr_cm.spatial, "multiscales": zarr_cm.multiscales}
-# What stores and codecs come up with where something is missing, not as expected, or cannot be listed
+# The errors that stores and codecs raise if something is missing, unexpected, or cannot be listed
 BROKEN = BaseError, BaseZarrError, icechunk.IcechunkError, OSError, RuntimeError, ValueError, KeyError, TypeError
 
 
 class Finding(NamedTuple):
-    """What a check found: ``PASS``, ``FAIL``, or ``note`` where either is fine; about what; and what to do."""
+    """The result of a check: ``PASS``, ``FAIL``, or ``note`` if either is fine; its subject; and what to do."""
 
     kind: str
     subject: str
@@ -57,16 +57,16 @@ class Finding(NamedTuple):
     advice: str = ""
 
 
-# What a store says of its arrays
+# The metadata of arrays
 
 
 def _opened(raster: Raster) -> str:
-    """Return the call that opens an array for corrections."""
+    """Return the code that opens an array for corrections."""
     return f'zarr.open_array(store, path="{raster.path}", mode="r+")'
 
 
 def _check_crs(raster: Raster) -> Problems:
-    """Find a CRS that is missing, told in one way only, or not that of the coordinates."""
+    """Find a CRS that is missing, written in only one way, or not the CRS of the coordinates."""
     if CF not in raster.crs:
         there = [name for name, variable in raster.dataset.variables.items() if "crs_wkt" in variable.attrs]
         again = (
@@ -81,32 +81,32 @@ def _check_crs(raster: Raster) -> Problems:
     if PROJ not in raster.crs:
         said = f'code="{code}"' if code else "wkt2=ds.rio.crs.to_wkt()"
         call = f'`{_opened(raster)}.attrs.update(zarr_cm.create_many({{"proj": zarr_cm.proj.create({said})}}))`'
-        yield NOTE, "in CF's grid mapping only, which readers that do not know CF miss", call
+        yield NOTE, "only in CF's grid mapping, which some readers do not know", call
     elif not cf.equals(raster.crs[PROJ], ignore_axis_order=True):
-        text = f"CF says {cf.name}, the convention proj {raster.crs[PROJ].name}"
+        text = f"CF says {cf.name}, and the convention proj says {raster.crs[PROJ].name}"
         yield FAIL, text, "correct the one that is wrong"
     if raster.transform:
         x, y = raster.transform @ (raster.shape[1] / 2, raster.shape[0] / 2)
         (lon,), (lat,) = transform(cf.to_wkt(), "OGC:CRS84", [x], [y])
-        area = CRS(code).area_of_use if code else None  # which WKT lacks
+        area = CRS(code).area_of_use if code else None  # WKT has none
         west, south, east, north = area.bounds if area else (-180, -90, 180, 90)
-        text = f"the middle of the raster, {x:g}, {y:g}, is no place in {cf.name}"
+        text = f"the middle of the raster, {x:g}, {y:g}, is not a place in {cf.name}"
         if not np.isfinite([lon, lat]).all() or (cf.is_geographic and (abs(y) > 90 or abs(x) > 360)):
-            yield FAIL, text, "write the CRS that the pixels have"
+            yield FAIL, text, "write the CRS of the pixels"
         elif west < east and not (west <= (lon + 180) % 360 - 180 <= east and south <= lat <= north):
-            yield NOTE, f"{text} as it is meant to be used", "is it the CRS that the pixels have?"
+            yield NOTE, f"{text}'s area of use", "is it the CRS of the pixels?"
     yield PASS, f"{cf.name}, in {' and '.join(raster.crs)}", ""
 
 
 def _check_axis(raster: Raster, dim: str) -> Problems:
-    """Find rows or columns whose labels are missing, not unique, not in order, or not even."""
+    """Find rows or columns whose labels are missing, duplicated, unsorted, or unevenly spaced."""
     if dim not in raster.dataset.variables:
         yield FAIL, "no coordinate", f"`ds.assign_coords({dim}=…)` with the centers of the pixels"
         return
     labels = raster.dataset.get_index(dim)
     again = f"`ds.assign_coords({dim}=np.linspace({labels[0]:.15g}, {labels[-1]:.15g}, {labels.size}))`"
     if not labels.is_unique:
-        text = f"{labels.duplicated().sum()} labels occur again"
+        text = f"{labels.duplicated().sum()} labels are duplicates"
         yield FAIL, text, f'`ds.drop_duplicates("{dim}")`, and write it again'
     elif not (labels.is_monotonic_increasing or labels.is_monotonic_decreasing):
         yield FAIL, "not in order", f'`ds.sortby("{dim}", ascending={dim != raster.y})`, and write it again'
@@ -118,20 +118,20 @@ def _check_axis(raster: Raster, dim: str) -> Problems:
             return
         off = np.abs(labels - np.linspace(labels[0], labels[-1], labels.size)).max() / abs(step)
         if off > NOISE:
-            yield NOTE, f"up to {off:.1g} of a pixel off even steps, so labels of other layers will not match", again
+            yield NOTE, f"up to {off:.1g} pixels off even steps, so the labels of other layers will not match", again
         if dim == raster.y and step > 0:
             again = f"`ds.isel({dim}=slice(None, None, -1))`, and write it again"
-            yield NOTE, "runs from south to north, which some readers draw upside down", again
+            yield NOTE, "runs from south to north, so some readers draw it upside down", again
     yield PASS, f"{labels.size} even steps, {labels[0]:.10g} to {labels[-1]:.10g}", ""
 
 
 def _check_place(raster: Raster, level: dict[str, Any]) -> Problems:
-    """Compare what attributes say of the place, also those of a level in its pyramid, with the coordinates."""
+    """Compare the georeferencing in the attributes of the array, its group and its level with the coordinates."""
     here, (rows, cols) = raster.transform, raster.shape
     if not here:
-        yield NOTE, "attributes were not compared with coordinates, which are not even", "correct these first"
+        yield NOTE, "not compared with the coordinates, which are uneven", "correct the coordinates first"
         return
-    again = "write the place again from the coordinates: `ds.rio.write_transform()`, and `spatial:*` as lesson 09 does"
+    again = "write these attributes again from the coordinates: `ds.rio.write_transform()`, `spatial:*` as in lesson 09"
     claims = {}
     if text := raster.mapping.get("GeoTransform"):
         claims["GeoTransform"] = Affine.from_gdal(*map(float, str(text).split()))
@@ -141,33 +141,33 @@ def _check_place(raster: Raster, level: dict[str, Any]) -> Problems:
             place = Affine(*attrs["spatial:transform"]) @ Affine.translation(shift, shift)
             claims[f"{owner} spatial:transform"] = place
         if list(attrs.get("spatial:shape", raster.shape)) != [rows, cols]:
-            yield FAIL, f"{owner} spatial:shape is {attrs['spatial:shape']}, and it has {[rows, cols]}", again
+            yield FAIL, f"{owner} spatial:shape is {attrs['spatial:shape']}, but the array is {[rows, cols]}", again
         if "spatial:bbox" in attrs:
             corners = np.sort([here @ (0, 0), here @ (cols, rows)], axis=0).ravel()
             if (np.abs(corners - attrs["spatial:bbox"]) > TOLERANCE * np.abs([here.a, here.e] * 2)).any():
-                yield FAIL, f"{owner} spatial:bbox is {attrs['spatial:bbox']}, the coordinates' {corners}", again
+                yield FAIL, f"{owner} spatial:bbox is {attrs['spatial:bbox']}, but should be {corners}", again
     for name, claimed in claims.items():
         off = max(np.abs(np.subtract(~here @ (claimed @ end), end)).max() for end in ((0, 0), (cols, rows)))
         if off > TOLERANCE:
-            cause = "; does one of the two take corners for centers?" if round(off, 2) == 0.5 else ""
+            cause = "; does one of them mistake corners for centers?" if round(off, 2) == 0.5 else ""
             yield FAIL, f"{name} is up to {off:.3g} pixels off the coordinates{cause}", again
-    yield PASS, f"the coordinates and {', '.join(claims)} agree" if claims else "told by the coordinates alone", ""
+    yield PASS, f"the coordinates and {', '.join(claims)} agree" if claims else "only coordinates say where it is", ""
 
 
 def _check_time(raster: Raster) -> Problems:
-    """Find labels of time that are missing, do not decode, are not unique, not in order, or no times."""
+    """Find time labels that are missing, undecodable, duplicated, unsorted, or implausible."""
     dim, labels = raster.steps, raster.labels
     if dim not in raster.dataset.variables:
-        yield FAIL, "no coordinate, only positions", f"`ds.assign_coords({dim}=[…])`"
+        yield FAIL, "no coordinate", f"`ds.assign_coords({dim}=[…])`"
         return
     if labels is None or labels.hasnans:
         units = raster.dataset[dim].attrs.get("units")
-        yield FAIL, f"does not decode, with the units {units}", 'write units such as "seconds since 1970-01-01"'
+        yield FAIL, f"cannot be decoded with the units {units}", 'write units such as "seconds since 1970-01-01"'
         return
     other = "if nothing was appended in other units, "
     if not labels.is_unique:
         twice = labels[labels.duplicated()]
-        yield FAIL, f"{brief(twice[0])}{more(twice)} occurs again", f'{other}`ds.drop_duplicates("{dim}")`'
+        yield FAIL, f"{brief(twice[0])}{more(twice)} is a duplicate", f'{other}`ds.drop_duplicates("{dim}")`'
     elif not labels.is_monotonic_increasing:
         k = int(np.argmax(labels[1:] < labels[:-1]))
         yield FAIL, f"{brief(labels[k + 1])} comes after {brief(labels[k])}", f'{other}`ds.sortby("{dim}")`'
@@ -175,17 +175,17 @@ def _check_time(raster: Raster) -> Problems:
     text = f"{len(labels)} labels, {brief(labels[0])} to {brief(labels[-1])}"
     years = [getattr(label, "year", label) for label in labels[[0, -1]]]
     if not all(isinstance(year, int | np.integer) and 1700 < year < 2200 for year in years):
-        yield FAIL, f"{text}: no times of ours", f"compare `ds.{dim}.encoding` with the units of what was appended"
+        yield FAIL, f"{text}: not from 1701 to 2199", f"compare `ds.{dim}.encoding` with the units of appended data"
     elif isinstance(labels, pd.DatetimeIndex) and len(labels) > 3:
         gaps = np.diff(labels)
         if gaps.max() > 20 * np.quantile(gaps, 0.25):
             gap = f"nothing between {brief(labels[gaps.argmax()])} and {brief(labels[gaps.argmax() + 1])}"
-            yield NOTE, gap, "a gap, or something was appended in other units"
+            yield NOTE, gap, "is this a gap, or was something appended in other units?"
     yield PASS, text, ""
 
 
 def _check_conventions(nodes: dict[str, zarr.Group | zarr.Array]) -> Problems:
-    """Validate what groups and arrays say by the Zarr conventions that they declare or use."""
+    """Validate the attributes of groups and arrays against the Zarr conventions that they declare or use."""
     valid = set()
     for (path, node), (name, module) in product(nodes.items(), CONVENTIONS.items()):
         declared = {entry.get("uuid") for entry in node.attrs.get("zarr_conventions", [])}
@@ -196,25 +196,25 @@ def _check_conventions(nodes: dict[str, zarr.Group | zarr.Array]) -> Problems:
             except (ValueError, TypeError, KeyError) as error:
                 yield FAIL, f"{path}: {line(error)}", f"write these attributes with `zarr_cm.{name}.create`"
     if lacking := [key for key in ("Conventions", "license") if key not in nodes["/"].attrs]:
-        yield NOTE, f"no attribute {' and no '.join(lacking)}", "say by which rules it is written, under which license"
+        yield NOTE, f"no attribute {' and no '.join(lacking)}", "name the conventions it follows, and its license"
     yield PASS, f"{', '.join(sorted(valid)) or 'none'} declared and valid", ""
 
 
 def _check_chunks(raster: Raster) -> Problems:
-    """Find chunks, or shards, that are so small, so large or so deep that reading or appending is slow."""
+    """Find chunks or shards whose size or depth makes reading or appending slow."""
     array, outer = raster.array, raster.array.shards or raster.array.chunks
     stored, decoded = (int(np.prod(size)) * array.dtype.itemsize for size in (outer, array.chunks))
     count = int(np.prod(np.ceil(np.divide(array.shape, outer))))
-    text = f"{array.chunks}, {decoded:,} bytes before compression; {count:,} objects, if all are written"
-    again = f'write it again with `encoding={{"{array.basename}": {{"chunks": …}}}}`, of about a million pixels'
+    text = f"{array.chunks}, {decoded:,} bytes before compression; {count:,} objects if all are written"
+    again = f'write it again with `encoding={{"{array.basename}": {{"chunks": …}}}}`, about a million pixels each'
     if stored < SMALL and count >= 1000:
         yield (FAIL if count >= 10_000 else NOTE), f"too small: {text}", again
     if decoded > LARGE:
         yield (FAIL if decoded > 4 * LARGE else NOTE), f"too large: {text}", again
     for dim, length, depth in zip(raster.pixels.dims, array.shape, outer, strict=True):
         if dim == raster.steps and 1 < depth < length and length % depth:
-            found = f"{length} steps in chunks of {depth}: an append rewrites the last chunk, or if virtual goes wrong"
-            yield NOTE, found, "append as many steps at once as a chunk is deep, or write it with a depth of 1"
+            found = f"{length} steps in chunks of {depth}: an append rewrites the last chunk, or corrupts a virtual one"
+            yield NOTE, found, "append whole chunks (as many steps as one is deep), or write it with a depth of 1"
     yield PASS, text, ""
 
 
@@ -240,7 +240,7 @@ def _stored(array: zarr.Array) -> np.ndarray | None:
 
 
 def _sample(raster: Raster, stored: np.ndarray | None, count: int | None) -> Iterator[dict[str, slice]]:
-    """Yield the places of chunks, some of each step, of those that are stored if that is known; all if no count."""
+    """Yield the places of sampled chunks, spread over the steps (all if no count); only stored ones, if known."""
     array, rng, dims = raster.array, np.random.default_rng(0), raster.pixels.dims
     outer, inner = array.shards or array.chunks, array.chunks
     grid = np.ceil(np.divide(array.shape, outer)).astype(int)
@@ -261,7 +261,7 @@ def _sample(raster: Raster, stored: np.ndarray | None, count: int | None) -> Ite
 
 
 def _check_written(raster: Raster, stored: np.ndarray | None) -> Problems:
-    """Find steps that were not written, or only in part."""
+    """Find steps that were not written, or only partly."""
     if stored is None or not len(stored) or not raster.steps:
         return
     k = raster.pixels.dims.index(raster.steps)
@@ -269,42 +269,42 @@ def _check_written(raster: Raster, stored: np.ndarray | None) -> Problems:
     counts = np.bincount(stored[:, k], minlength=-(-raster.array.shape[k] // depth))
     usual = np.median(counts[counts > 0])
     if (empty := np.flatnonzero(counts == 0) * depth).size:
-        text = f"{raster.step(empty[0])}{more(empty)}: nothing is stored, so it reads as {raster.array.fill_value}"
+        text = f"{raster.step(empty[0])}{more(empty)}: no chunk is stored, so it reads as {raster.array.fill_value}"
         yield FAIL, text, f"write it, or leave it out: `ds.drop_isel({raster.steps}={empty.tolist()})`"
     if (partly := np.flatnonzero((counts > 0) & (counts < 0.6 * usual))).size:
-        text = f"{raster.step(partly[0] * depth)}{more(partly)}: less is stored than the usual {usual:g} chunks"
-        yield NOTE, text, "was it written in part? Compare it with its files"
+        text = f"{raster.step(partly[0] * depth)}{more(partly)}: fewer chunks are stored than the usual {usual:g}"
+        yield NOTE, text, "was it only partly written? Compare it with its files"
     yield PASS, f"all steps have about {usual:g} stored chunks", ""
 
 
 def _check_blanks(raster: Raster) -> Problems:
-    """Find scale, no data and fill value that turn classes into floats, or contradict each other or the legend."""
+    """Find scales and fill values that turn classes into floats, or contradict each other or the legend."""
     dtype, legend, fill, blanks = raster.array.dtype, raster.legend, raster.array.fill_value, raster.blanks
     whole, delete = dtype.kind in "iu", f"delete it from `{_opened(raster)}.attrs`"
     refill = f'write it again with `encoding={{"{raster.array.basename}": {{"fill_value": …}}}}`, a value that '
     if {"scale_factor", "add_offset"} & raster.attrs.keys() and raster.packing == (1, 0) and whole:
-        yield FAIL, f"scale_factor 1 and add_offset 0 turn {dtype} into floats on reading", delete
+        yield FAIL, f"scale_factor 1 and add_offset 0 turn {dtype} into floats when read", delete
     for blank in blanks:
         if whole and not (np.isfinite(blank) and np.iinfo(dtype).min <= blank <= np.iinfo(dtype).max):
             yield FAIL, f"_FillValue {blank} does not fit into {dtype}", delete
         elif raster.is_class(blank):
             yield FAIL, f"_FillValue {blank} is a class ({legend[blank]}) and reads as NaN", delete
         elif legend and whole:
-            yield NOTE, f"_FillValue {blank} turns the classes into floats on reading", f"{delete}; the legend has it"
+            yield NOTE, f"_FillValue {blank} turns classes into floats when read", f"{delete}; the legend includes it"
     if len({str(float(blank)) for blank in blanks}) > 1:
-        yield FAIL, f"_FillValue, missing_value and nodata are {blanks}", f"of one of them, {delete}"
+        yield FAIL, f"_FillValue, missing_value and nodata differ: {blanks}", f"keep one; for the others, {delete}"
     if raster.is_class(fill):
-        yield FAIL, f"what was never written reads as {fill}, a class ({legend[fill]})", f"{refill}is no class"
+        yield FAIL, f"chunks never written read as {fill}, a class ({legend[fill]})", f"{refill}is no class"
     elif blanks and not any(np.array_equal([fill], [blank], equal_nan=True) for blank in blanks):
-        text = f"what was never written reads as {fill}, and no data is {blanks[0]}"
+        text = f"chunks never written read as {fill}, but no data is {blanks[0]}"
         yield NOTE, text, f"{refill}is no data"
     elif whole and not blanks and not legend and fill == 0:
-        text = "what was never written reads as 0, and nothing says whether 0 is no data"
+        text = "chunks never written read as 0, and no attribute says whether 0 is no data"
         yield NOTE, text, f"{refill}does not occur"
 
 
 def _check_values(raster: Raster, stored: np.ndarray | None, count: int | None) -> Problems:
-    """Read a sample; find chunks that are broken or blank, types too wide, and values that the legend lacks."""
+    """Read a sample; find broken or blank chunks, data types that are too wide, and values missing from the legend."""
     yield from _check_blanks(raster)
     found, broken = [np.array([], raster.array.dtype)], {}
     for place in _sample(raster, stored, count):
@@ -317,8 +317,8 @@ def _check_values(raster: Raster, stored: np.ndarray | None, count: int | None) 
     values = np.unique(np.concatenate(found))
     known = values[~raster.is_blank(values)]
     if not known.size:
-        kind = NOTE if stored is None else FAIL  # what is stored may be elsewhere
-        yield kind, f"nothing but no data in the sample: {values.tolist()}", "was it written, and committed?"
+        kind = NOTE if stored is None else FAIL  # the sample may have missed the stored chunks
+        yield kind, f"the sample has only no data: {values.tolist()}", "was it written and committed?"
         return
     dtype, legend, attrs = raster.array.dtype, raster.legend, f"`{_opened(raster)}.attrs`"
     text = f"{dtype}, {known[0]:g} to {known[-1]:g} in the sample"
@@ -326,31 +326,31 @@ def _check_values(raster: Raster, stored: np.ndarray | None, count: int | None) 
         least = np.result_type(*(np.min_scalar_type(int(number)) for number in known[[0, -1]]))
         if np.array_equal(known, known.round()) and least.itemsize < dtype.itemsize and known.size > 1:
             surely = dtype.kind == "f" and (legend or (least == np.uint8 and "units" not in raster.attrs))
-            advice = f'open files without `masked=True`; write `.astype("{least}")`, if they are class codes'
+            advice = f'if they are class codes, open the files without `masked=True`, and write `.astype("{least}")`'
             yield FAIL if surely else NOTE, f"only whole numbers: {text}", advice
     if legend and (unknown := np.setdiff1d(known, list(legend))).size:
-        found = f"values that flag_values do not have: {unknown[:10].tolist()}"
+        found = f"values missing from flag_values: {unknown[:10].tolist()}"
         yield FAIL, found, f"complete flag_values and flag_meanings in {attrs}, or correct the pixels"
     if legend and len(words := str(raster.attrs.get("flag_meanings", "")).split()) != len(legend):
-        found = f"{len(legend)} flag_values, and {len(words)} words in flag_meanings"
-        yield FAIL, found, f"one word per value in {attrs}, with _ for blanks"
+        found = f"{len(legend)} flag_values, but {len(words)} words in flag_meanings"
+        yield FAIL, found, f"write one word per value in {attrs}, with _ for spaces"
     said = legend or {"units", "flag_masks"} & raster.attrs.keys() or raster.packing != (1, 0)
     if dtype.kind in "iu" and not said and 1 < known.size <= 32:
-        found = f"{known.size} different whole numbers, and nothing says what they mean"
+        found = f"{known.size} different whole numbers, and no attribute says what they mean"
         yield NOTE, found, f"if they are classes, add flag_values and flag_meanings to {attrs}"
     yield PASS, text, ""
 
 
 def _check_level(fine: Raster, coarse: Raster, stored: np.ndarray | None, method: str, count: int | None) -> Problems:
-    """Compare pixels of an overview with those of the finest level that they represent."""
-    again = "make the level again from the finest one, in the same commit as its pixels; of classes, take the mode"
+    """Compare pixels of an overview with the pixels of the finest level that they cover."""
+    again = "make the level again from the finest one, in the same commit as its pixels; for classes, take the mode"
     y, x, steps = coarse.y, coarse.x, coarse.steps
     unlike = (fine.array.dtype, fine.packing) != (coarse.array.dtype, coarse.packing)
     if unlike or (steps and not np.array_equal(fine.dataset[steps], coarse.dataset[steps])):
-        yield FAIL, f"its type, packing or {steps or 'steps'} are not those of the finest level", again
+        yield FAIL, f"its data type, packing or {steps or 'steps'} differ from the finest level's", again
         return
     if not fine.transform or not coarse.transform:
-        yield NOTE, "not compared, since coordinates are not even", "correct the coordinates first"
+        yield NOTE, "not compared, because the coordinates are uneven", "correct the coordinates first"
         return
     there = ~fine.transform @ coarse.transform
     high, wide = round(there.e), round(there.a)  # of a pixel, in pixels of the finest level
@@ -391,11 +391,11 @@ def _check_level(fine: Raster, coarse: Raster, stored: np.ndarray | None, method
     yield PASS, f"{checked:,} pixels are {kind} the {high} x {wide} that each covers", ""
 
 
-# What is kept beside
+# Consolidated metadata and history
 
 
 def _check_consolidated(root: zarr.Group, plain: zarr.Group, listed: bool) -> Problems:
-    """Compare consolidated metadata with what they are a copy of."""
+    """Compare consolidated metadata with the metadata that they copy."""
     copies = root.metadata.consolidated_metadata.flattened_metadata
     stale = sorted({name for name, _ in plain.members(max_depth=None)} - copies.keys()) if listed else []
     for name, copy in copies.items():
@@ -409,18 +409,18 @@ def _check_consolidated(root: zarr.Group, plain: zarr.Group, listed: bool) -> Pr
 
 
 def _check_history(repo: icechunk.Repository, snapshot: str) -> Problems:
-    """Find many snapshots, and much that no branch or tag needs."""
+    """Find many snapshots, and much storage that no branch or tag needs."""
     if (count := sum(1 for _ in repo.ancestry(snapshot_id=snapshot))) > 1000:
-        yield NOTE, f"{count:,} snapshots", "`repo.expire_snapshots(older_than)`; tags keep what they name"
-    garbage = "not looked for among so many chunks"
+        yield NOTE, f"{count:,} snapshots", "`repo.expire_snapshots(older_than)`; tagged snapshots are kept"
+    garbage = "not measured, because there are too many chunks"
     if sum(manifest.num_chunk_refs for manifest in repo.list_manifest_files(snapshot)) < LISTED:
-        garbage = "not known, as the server does not list objects"
+        garbage = "unknown, because the server does not list objects"
         with suppress(*BROKEN):
             total = sum(entry.size_bytes for entry in repo.storage.list_objects_metadata())
             share = repo.garbage_collect(datetime.now(UTC), dry_run=True).bytes_deleted / max(total, 1)
             garbage = f"{share:.0%} of {total / 1e6:.1f} MB"
             if share > 0.2:
-                advice = "`repo.garbage_collect(datetime.now(UTC) - timedelta(days=7))`, longer than a session is open"
+                advice = "`repo.garbage_collect(datetime.now(UTC) - timedelta(days=7))`, if no session is open longer"
                 yield NOTE, f"no branch or tag needs {garbage}", advice
     yield PASS, f"{count:,} snapshots; garbage: {garbage}", ""
 
@@ -429,7 +429,7 @@ def _check_history(repo: icechunk.Repository, snapshot: str) -> Problems:
 
 
 def _places(address: str) -> tuple[icechunk.Storage, Store]:
-    """Return an address as Icechunk and Zarr take it."""
+    """Return an address as Icechunk storage and as a Zarr store."""
     if address.startswith("s3://"):
         name, _, prefix = address.removeprefix("s3://").strip("/").partition("/")
         session = boto3.Session()
@@ -449,7 +449,7 @@ def _places(address: str) -> tuple[icechunk.Storage, Store]:
 
 
 def _access(prefix: str) -> Any:
-    """Return credentials for files that a repository refers to."""
+    """Return credentials for the files behind virtual chunks."""
     if prefix.startswith("s3:"):
         known = boto3.Session().get_credentials()
         return icechunk.s3_from_env_credentials() if known else icechunk.s3_anonymous_credentials()
@@ -457,7 +457,7 @@ def _access(prefix: str) -> Any:
 
 
 def _open(where: Any, branch: str, tag: str | None, follow: bool) -> tuple[Store, icechunk.Repository | None, str]:
-    """Return the store to read; of a repository also that, and the snapshot."""
+    """Return the store to read, and for a repository also the repository and the snapshot."""
     if isinstance(where, Store):
         return where, None, ""
     repo = where
@@ -476,7 +476,7 @@ def _open(where: Any, branch: str, tag: str | None, follow: bool) -> tuple[Store
             text = "expected a repository or a Zarr group in a folder, at s3://bucket/prefix or an http(s) URL"
             raise InputError(f"{where}: {text}, found none ({line(error)}); check the address") from error
     if repo.config.virtual_chunk_containers:
-        from workshop import virtual  # noqa: F401, has the decoder of references to TIFF files
+        from workshop import virtual  # noqa: F401, registers the decoder for references to TIFF files
     try:
         session = repo.readonly_session(tag=tag) if tag else repo.readonly_session(branch)
     except icechunk.IcechunkError as error:
@@ -486,7 +486,7 @@ def _open(where: Any, branch: str, tag: str | None, follow: bool) -> tuple[Store
 
 
 def _levels(root: zarr.Group) -> dict[str, dict[str, Any]]:
-    """Return the paths of a cube's levels, the finest first, and what the convention multiscales says of each."""
+    """Return the paths of a cube's levels, the finest first, with their entries in the convention multiscales."""
     known, members = root.attrs.get("multiscales"), dict(root.members())
     if isinstance(known, dict) and (layout := known.get("layout")):
         common = {"resampling_method": known.get("resampling_method", "")}
@@ -496,9 +496,9 @@ def _levels(root: zarr.Group) -> dict[str, dict[str, Any]]:
     found = {node.path: {} for name, node in sorted(members.items()) if re.fullmatch(r"\d", name)}
     if not found:
         text = (
-            f"expected rows and columns in /{root.path}, found {sorted(members)}; choose another `--group`, commit what"
+            f"expected rows and columns in /{root.path}, found {sorted(members)}; choose another `--group`, or commit"
         )
-        raise InputError(f"{text} is not, or over HTTP, consolidate: `zarr.consolidate_metadata(store)`")
+        raise InputError(f"{text} the arrays; over HTTP, run `zarr.consolidate_metadata(store)`")
     return found
 
 
@@ -516,25 +516,25 @@ def _rasters(store: Store, path: str, listed: bool) -> list[Raster]:
             names = {dim.lower(), str(attrs.get("axis", "")).lower(), str(attrs.get("standard_name", ""))}
             names |= {"time"} if " since " in str(attrs.get("units")) else set()
             axes[next((kind for kind, known in NAMES.items() if names & known), "other")] = dim
-        if {"y", "x"} <= axes.keys() and name not in NAMES["y"] | NAMES["x"]:  # coordinates of a swath are none
+        if {"y", "x"} <= axes.keys() and name not in NAMES["y"] | NAMES["x"]:  # not the coordinates of a swath
             dims = axes["y"], axes["x"], axes.get("time", ""), axes.get("other", "")
             found.append(Raster(group[name], dataset, *dims))
     if not found:
-        raise ValueError(f"no dimensions y and x, or lat and lon, but {dict(dataset.sizes)}")
+        raise ValueError(f"expected dimensions y and x, or lat and lon, found {dict(dataset.sizes)}")
     return found
 
 
-# All of it
+# The whole check
 
 
 def _remedy(error: Exception) -> str:
-    """Return what to do about something that cannot be read."""
+    """Return the advice for data that cannot be read."""
     text = str(error).lower()
     if "authoriz" in text or "credential" in text:
-        return "the pixels are in other files; if you trust the repository, run it again with `--follow`"
+        return "the pixels are in other files; if you trust the repository, run the check again with `--follow`"
     if "checksum" in text or "modified" in text:
-        return "the file was replaced after the references were made; make them again, in a new commit"
-    return "bring back what is missing, or write it again from its source; what an old commit has, a tag may keep"
+        return "the file was replaced after the references were made; make the references again, in a new commit"
+    return "bring back the missing objects, or write the data again from its source or from an old commit or tag"
 
 
 def _checks(
@@ -545,7 +545,7 @@ def _checks(
     date: str | None,
     form: str | None,
 ) -> Iterator[tuple[str, Problems]]:
-    """Yield subjects and their problems, in the order in which they are printed."""
+    """Yield subjects and their problems in printing order."""
     store, repo, snapshot = opened
     root = zarr.open_group(store, path=group, mode="r")
     plain = zarr.open_group(store, path=group, mode="r", use_consolidated=False)
@@ -560,8 +560,8 @@ def _checks(
         yield "consolidated metadata", _check_consolidated(root, plain, listed)
     yield f"{group}/ conventions", _check_conventions({"/": seen} | dict(seen.members(max_depth=None)))
     if len(levels) > 1 and not any(levels.values()):
-        text = f"{len(levels)} levels, and no convention multiscales that says so"
-        yield "levels", iter([(NOTE, text, "write what `zarr_cm.multiscales.create` returns, as lesson 09 does")])
+        text = f"{len(levels)} levels that no attribute multiscales describes"
+        yield "levels", iter([(NOTE, text, "write the result of `zarr_cm.multiscales.create`, as in lesson 09")])
     for path, said in levels.items():
         try:
             rasters = _rasters(store, path, listed)
@@ -605,25 +605,26 @@ def check(
     ----------
     where : str, pathlib.Path, zarr.abc.store.Store or icechunk.Repository
         A folder, ``s3://bucket/prefix`` (with the credentials and endpoint of the usual AWS settings), an http(s) URL;
-        or a store, such as that of a session before its commit.
+        or a store, such as the store of a session before its commit.
     files
-        Rasters that the cube was made from, or folders of them, to be compared with it.
+        Rasters that the cube was made from, or folders of them. The cube is compared with them.
     branch, tag, group
         Which version of a repository, and which group in it.
     sample
-        How many chunks of each array are read, or None for all.
+        How many chunks to read per array, or None for all.
     date
-        A regular expression that finds the date in a file's path, such as ``(\d{4})_(\d\d)``: with groups for year,
-        month and day in this order, or with these names.
+        A regular expression that finds the date in a file's path, such as ``(\d{4})_(\d\d)``. Its groups are year,
+        month and day, in this order or by these names.
     form
-        How strptime reads what the expression finds, such as ``%Y%j``; then its groups have no meaning of their own.
+        The strptime format of the text that the expression finds, such as ``%Y%j``. The groups' order then has no
+        meaning.
     follow
-        Whether chunks in other files are read, to which a repository refers. Only if you trust it.
+        Whether to read virtual chunks from other files. Do this only if you trust the repository.
 
     Raises
     ------
     InputError
-        When there is no cube, or no raster among the files.
+        If there is no cube, or no raster among the files.
     """
     try:
         re.compile(date or "")
@@ -642,7 +643,7 @@ def check(
                 failed |= kind == FAIL
                 if kind != PASS or not failed:  # a check that failed does not pass
                     yield Finding(kind, subject, text, advice)
-        except Exception as error:  # whatever a broken store comes up with
+        except Exception as error:  # a broken store can raise any error
             yield Finding(FAIL, subject, f"cannot be read ({line(error)})", _remedy(error))
 
 
@@ -653,11 +654,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("files", nargs="*", help="rasters that the cube was made from, or folders of them")
     parser.add_argument("--branch", default="main")
     parser.add_argument("--tag")
-    parser.add_argument("--group", default="", help="where in the store the cube is")
-    parser.add_argument("--sample", type=int, default=SAMPLE, metavar="N", help="chunks to read of each array")
+    parser.add_argument("--group", default="", help="path of the cube in the store")
+    parser.add_argument("--sample", type=int, default=SAMPLE, metavar="N", help="chunks to read per array")
     parser.add_argument("--all", action="store_const", const=None, dest="sample", help="read all chunks and files")
-    parser.add_argument("--date", metavar="REGEX", help="finds the date in a path: groups for year, month, day")
-    parser.add_argument("--format", dest="form", metavar="FORMAT", help="how strptime reads that, such as %%Y%%j")
+    parser.add_argument("--date", metavar="REGEX", help="finds the date in a path; groups for year, month, day")
+    parser.add_argument("--format", dest="form", metavar="FORMAT", help="strptime format of that date, such as %%Y%%j")
     parser.add_argument("--follow", action="store_true", help="read chunks in other files, if you trust the repository")
     options = vars(parser.parse_args(argv))
     failed = 0

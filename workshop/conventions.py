@@ -1,7 +1,7 @@
-"""What a store says of itself, so that other tools understand it.
+"""The attributes that tell other tools what a store holds and where it is.
 
-CF's flags and grid mapping, the Zarr conventions ``proj``, ``spatial`` and ``multiscales`` (v0.1), title and license.
-They are made when a store is written: an array in memory that said where it is would be wrong after the next selection.
+These are CF's flags and grid mapping, the Zarr conventions ``proj``, ``spatial`` and ``multiscales`` (v0.1), title and
+license. They are made when a store is written. In memory, a selection would leave them out of date.
 """
 
 from collections.abc import Iterable
@@ -23,23 +23,23 @@ ABOUT = {
 
 
 def describe(raster: xr.DataArray) -> xr.Dataset:
-    """Return a raster of GLAD's classes as a Dataset that says what it is, to be written to a store.
+    """Return a raster of GLAD's classes as a Dataset with its metadata, ready to write to a store.
 
     Parameters
     ----------
     raster : xarray.DataArray
-        With dimensions ``y`` and ``x``, evenly spaced, and a CRS; its attribute ``source`` is kept.
+        With evenly spaced dimensions ``y`` and ``x``, and a CRS. Its attribute ``source`` is kept.
 
     Returns
     -------
     xarray.Dataset
-        The raster as ``lulc``, with the legend as CF's flags; the place, as its coordinates have it, in CF's grid
+        The raster as ``lulc``, with the legend as CF's flags; georeferencing from the coordinates, in CF's grid
         mapping and in the Zarr conventions; title, license and references.
 
     Raises
     ------
     workshop.tiles.TileError
-        When the raster has no even coordinates.
+        If the raster's coordinates are not evenly spaced.
     """
     where = georeference(raster)
     kept = {name: raster.attrs[name] for name in ("long_name", "source") if name in raster.attrs}
@@ -74,7 +74,7 @@ def georeference(raster: xr.DataArray | xr.Dataset) -> dict[str, Any]:
 def pyramid(rasters: Iterable[xr.DataArray | xr.Dataset]) -> dict[str, Any]:
     """Return the attributes of a group of levels, from the finest in the group ``0`` to the coarsest.
 
-    Each level must cover what the one before covers, with cells that are a whole number of its pixels wide and high.
+    Each level must cover the same area as the one before. Its cells must consist of whole pixels of that level.
     """
     layout: list[dict[str, Any]] = []
     for raster in rasters:

@@ -1,6 +1,6 @@
-"""The datacube of one box: build it year by year, and write a region; each is one commit.
+"""The datacube of one box: build it year by year, or write a region. Each step is one commit.
 
-A cube is an Icechunk repository with the array ``lulc (year, y, x)``, uint8. Lessons 04 and 05 write these calls out.
+A cube is an Icechunk repository with the array ``lulc (year, y, x)``, uint8. Lessons 04 and 05 show these calls.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from workshop.tiles import (
     tile_source,
 )
 
-# 0 is a class, so what was never written must read as "no data"
+# 0 is a class, so chunks never written must read as "no data"
 ENCODING = {
     ARRAY: {"chunks": (1, 500, 500), "fill_value": legend.NODATA, "grid_mapping": "spatial_ref"},
     "year": {"chunks": (64,)},
@@ -36,19 +36,23 @@ ENCODING = {
 def build(
     storage: icechunk.Storage, years: tuple[int, ...] = YEARS, tile: str = SAMPLE_TILE, box: Box = TEACHING_WINDOW
 ) -> icechunk.Repository:
-    """Make the cube of a box, one commit a year, or complete it where an earlier run stopped.
+    """Make the cube of a box, one commit per year, or continue where an earlier run stopped.
 
     Parameters
     ----------
-    storage, years, tile, box
-        Such as ``bucket.icechunk("cube")``; in order; the tile that the box is on; in degrees.
+    storage
+        Such as ``bucket.icechunk("cube")``.
+    years
+        In ascending order.
+    tile, box
+        The tile that contains the box, and the box in degrees.
 
     Raises
     ------
     workshop.tiles.TileError
-        When a tile is missing or damaged.
+        If a tile is missing or damaged.
     CubeError
-        When the repository holds a cube of another box, or later years.
+        If the repository holds a cube of another box, or later years.
     """
     box = check_box(box)
     repo = repository.open_or_create(storage)
@@ -62,7 +66,7 @@ def build(
                 return None
             if there and year < there[-1]:
                 raise CubeError(
-                    f"appending {year}: expected a year after {there[-1]}, the cube's last one; build another cube"
+                    f"appending {year}: expected a year after {there[-1]}, the cube's last year; build another cube"
                 )
             layer = select_box(open_tile(tile, year), box).load()
             _check_classes(layer)
@@ -70,7 +74,7 @@ def build(
                 layer = _on_grid_of(repository.open_array(session.store), layer)
             how = {"append_dim": "year", "mode": "a-"} if there else {"encoding": ENCODING}
             to_icechunk(conventions.describe(layer.expand_dims(year=[year])), session, **how)
-            # what is appended is encoded like what is there, and may come back as something else
+            # the new year is encoded like the existing ones, and may read back as another number
             if (found := repository.years(session.store)) != [*there, year]:
                 raise CubeError(f"appending {year}: expected the years {[*there, year]} afterwards, found {found}")
             source = {"source": tile_source(tile, year), "author": "workshop"}
@@ -85,16 +89,16 @@ def write_region(
 ) -> str:
     """Write a rectangle of one year and commit it, even while others commit.
 
-    Where another commit lands first, ours starts again from there, so that both edits survive, even of one chunk.
+    If another commit lands first, the write starts again from that commit. Both edits survive, even in one chunk.
 
     Parameters
     ----------
     repo, year
-        The cube's repository, and one of its years.
+        The cube's repository, and one of the cube's years.
     patch : xarray.DataArray
-        ``(y, x)``, uint8, on a part of the cube's grid and in its CRS, with values of the legend.
+        ``(y, x)``, uint8, on part of the cube's grid and in its CRS, with values of the legend.
     message, metadata
-        Of the commit; the year and the SHA-256 of the pixels are added.
+        Message and metadata of the commit. The year and the SHA-256 of the pixels are added to the metadata.
 
     Returns
     -------
@@ -104,14 +108,14 @@ def write_region(
     Raises
     ------
     CubeError
-        When the patch does not fit the cube, or another commit changed the same pixels in the meantime.
+        If the patch does not fit the cube, or another commit changed the same pixels in the meantime.
     """
     if patch.dtype != np.uint8:
         raise CubeError(f"expected class codes as uint8, found {patch.dtype}; open without masking or scaling")
     if set(patch.dims) != {"y", "x"} or not patch.size:
         raise CubeError(
-            f"expected a patch (y, x) with pixels, found {dict(patch.sizes)}; choose one year or band, keep y and x by "
-            "slices or lists, and give y from north to south"
+            f"expected a patch (y, x) with pixels, found {dict(patch.sizes)}; select one year or band, and y and x "
+            "with slices or lists, y from north to south"
         )
     patch = patch.transpose("y", "x").load()
     _check_classes(patch)
@@ -126,8 +130,8 @@ def write_region(
         now = cube.sel(year=year, y=piece.y, x=piece.x).values
         if before is not None and not np.array_equal(before, now):
             raise CubeError(
-                "another commit changed these pixels while this one was being written; look at the history, then "
-                "write again if yours are to win"
+                "another commit changed these pixels while this one was being written; look at the history, and write "
+                "again if your pixels should replace them"
             )
         before = now
         piece = piece.drop_vars(set(piece.coords) - {"y", "x"}).expand_dims(year=[year])
@@ -153,7 +157,7 @@ def _check_classes(layer: xr.DataArray) -> None:
 
 
 def _check_box(cube: xr.DataArray, box: Box) -> None:
-    """Raise an error where the cube is not that of a box, to a pixel, which a tile's pixel edges round it to."""
+    """Raise an error if the cube does not cover the box, within the rounding to pixel edges."""
     (y, down), (x, right) = axis(cube, "y"), axis(cube, "x")
     west, north = x - right / 2, y - down / 2
     found = Box(west, north + down * cube.sizes["y"], west + right * cube.sizes["x"], north)
@@ -163,11 +167,11 @@ def _check_box(cube: xr.DataArray, box: Box) -> None:
 
 
 def _on_grid_of(cube: xr.DataArray, layer: xr.DataArray) -> xr.DataArray:
-    """Return the layer with the cube's own coordinates, which it may miss by a tenth of a pixel."""
+    """Return the layer with the cube's coordinates, if its own are within a tenth of a pixel of them."""
     if layer.rio.crs != cube.rio.crs:
         raise CubeError(
             f"expected the CRS {cube.rio.crs}, found {layer.rio.crs}; reproject with nearest-neighbor resampling, or "
-            "write the CRS if it only got lost"
+            "write the CRS if it was only lost"
         )
     for name in ("y", "x"):
         centers, step = cube[name].values, abs(axis(cube, name)[1])
@@ -175,7 +179,7 @@ def _on_grid_of(cube: xr.DataArray, layer: xr.DataArray) -> xr.DataArray:
         if (there < 0).any():
             raise CubeError(
                 f"expected pixel centers of the cube along {name}, from {centers[0]:.6f} to {centers[-1]:.6f} in steps "
-                f"of {step:.6g}, found {float(layer[name][there < 0][0]):.6f}; cut the layer to the cube, or align it "
+                f"of {step:.6g}, found {float(layer[name][there < 0][0]):.6f}; clip the layer to the cube, or align it "
                 "with nearest-neighbor resampling"
             )
         layer = layer.assign_coords({name: centers[there]})

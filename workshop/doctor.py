@@ -1,6 +1,6 @@
 """Is this machine ready for the workshop? ``make doctor`` prints one line per check, and how to fix a failure.
 
-Nothing here needs a network: the checks of outside services only report, and never fail.
+It needs no network: the checks of outside services only report, and never fail.
 """
 
 import json
@@ -18,13 +18,13 @@ import psutil
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
-DISK = 2e9  # bytes: what lessons 07 and 08 write
-SCRATCH = 0.2e9  # bytes: temporary files of a lesson, up to 120 MB, and of its neighbors
-MEMORY = 2.5e9  # bytes: a lesson's kernel stays below 2 GB
+DISK = 2e9  # bytes that lessons 07 and 08 write
+SCRATCH = 0.2e9  # bytes of temporary files: a lesson writes up to 120 MB, and others may be open
+MEMORY = 2.5e9  # bytes; a lesson's kernel stays below 2 GB
 
 
 class NotReadyError(Exception):
-    """What a check found, and what to do."""
+    """A check failed; the message says what it found and what to do."""
 
 
 def _expect(fine: bool, otherwise: str) -> None:
@@ -61,7 +61,7 @@ def _disk() -> str:
     text = f"{free / 1e9:.1f} GB free"
     _expect(free > DISK, f"{text}, expected {DISK / 1e9:.0f}: make room")
     text += f", {scratch / 1e9:.1f} GB for temporary files"
-    _expect(scratch > SCRATCH, f"{text}, expected {SCRATCH / 1e9}: make room, or set TMPDIR to a folder that has it")
+    _expect(scratch > SCRATCH, f"{text}, expected {SCRATCH / 1e9}: make room, or set TMPDIR to a folder with room")
     return text
 
 
@@ -139,7 +139,7 @@ def _real_s3() -> str:
     return "reachable" if servers.answers("https://s3.amazonaws.com") else "not reachable; no lesson needs it"
 
 
-CHECKS: dict[str, Callable[[], str]] = {  # what they return is what they found
+CHECKS: dict[str, Callable[[], str]] = {  # each returns what it found
     "Python": _python,
     "packages": _packages,
     "disk": _disk,
@@ -155,12 +155,12 @@ CHECKS: dict[str, Callable[[], str]] = {  # what they return is what they found
 
 
 def check_machine() -> int:
-    """Print one line per check, ``PASS``, ``FAIL``, or ``note`` where either is fine; return how many failed."""
+    """Print one line per check: ``PASS``, ``FAIL``, or ``note`` if either is fine. Return how many failed."""
     failed = 0
     for name, check in CHECKS.items():
         try:
             status, text = "note" if check in (_glad, _real_s3) else "PASS", check()
-        except Exception as error:  # whatever a broken machine comes up with
+        except Exception as error:  # a broken machine can raise any error
             status, text = "FAIL", str(error).strip() or type(error).__name__
             failed += 1
         print(f"{status}  {name}: {text}", flush=True)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 LEGEND_CSV = Path(__file__).parent.parent / "data" / "legend.csv"
-NODATA = 255  # the legend's "No data"; GLAD tiles carry no nodata key, and 0 is a class
+NODATA = 255  # the legend's "No data"; GLAD tiles declare no nodata value, and 0 is a class
 
 
 @cache
@@ -22,7 +22,7 @@ def _read() -> pd.DataFrame:
 def table() -> pd.DataFrame:
     """Return the legend, one row per ``value`` in use.
 
-    The columns are ``group``, ``class``, ``color`` (``#RRGGBB``), and what a class of a scale measures: ``quantity``
+    The columns are ``group``, ``class``, ``color`` (``#RRGGBB``), and for classes on a scale the measured ``quantity``
     (such as ``"tree height (m)"``) from ``low`` to ``high``. The tallest trees have no ``high``.
     """
     return _read().copy()

@@ -1,6 +1,6 @@
-"""Icechunk repositories: their settings, opening or creating one, reading it, and committing when others do, too.
+"""Icechunk repositories: settings, opening or creating, reading, and committing while others commit.
 
-What is in a cube is the business of ``datacube.py`` and ``world.py``.
+``datacube.py`` and ``world.py`` fill the cubes.
 """
 
 import os
@@ -13,15 +13,15 @@ import zarr
 from zarr.errors import GroupNotFoundError
 
 ARRAY = "lulc"
-ATTEMPTS = 1000  # at a commit; each that fails is a commit that another writer landed
+ATTEMPTS = 1000  # to commit; each failure means that another writer's commit landed
 
 
 class CubeError(Exception):
-    """The cube cannot be written as asked; the message says what was expected, what was found, and what to do."""
+    """The cube cannot be read or written as requested; the message says why, and what to do."""
 
 
 def settings(manifest: icechunk.ManifestConfig | None = None, tries: int = 5) -> icechunk.RepositoryConfig:
-    """Return a repository's settings; with Icechunk's own, a call waits for minutes when the store does not answer."""
+    """Return a repository's settings. With Icechunk's defaults, a call waits minutes for a store that is down."""
     storage = icechunk.StorageSettings(
         retries=icechunk.StorageRetriesSettings(max_tries=tries, initial_backoff_ms=100, max_backoff_ms=2000),
         timeouts=icechunk.StorageTimeoutSettings(connect_timeout_ms=5000, operation_attempt_timeout_ms=60_000),
@@ -30,18 +30,18 @@ def settings(manifest: icechunk.ManifestConfig | None = None, tries: int = 5) ->
 
 
 def open_or_create(storage: icechunk.Storage, config: icechunk.RepositoryConfig | None = None) -> icechunk.Repository:
-    """Open the repository, or create it, even where an earlier creation was cut off.
+    """Open the repository or create it, even if an earlier creation was interrupted.
 
     Raises
     ------
     CubeError
-        When the place holds something else.
+        If other objects are stored there.
     """
     config = config or settings()
     try:
         return icechunk.Repository.open_or_create(storage, config=config)
     except (icechunk.InvalidInputError, icechunk.ConflictError):
-        # Not empty: either another process created it just now, or an earlier creation was cut off. A cut leaves only
+        # Not empty: another process has just created it, or an earlier creation was interrupted. That leaves only
         # Icechunk's first snapshot and its log, whose names are always the same.
         found = [entry.key for entry in storage.list_objects_metadata(config.storage)]
     if "repo" in found:
@@ -55,14 +55,14 @@ def open_or_create(storage: icechunk.Storage, config: icechunk.RepositoryConfig 
 
 
 def read(repo: icechunk.Repository, group: str | None = None) -> xr.DataArray:
-    """Open the cube at the tip of ``main`` lazily: ``(year, y, x)``, uint8. Later commits do not change it."""
+    """Open the cube at the tip of ``main`` lazily: ``(year, y, x)``, uint8. Later commits do not change the result."""
     return open_array(repo.readonly_session("main").store, group)
 
 
 def open_array(store: icechunk.IcechunkStore, group: str | None = None) -> xr.DataArray:
-    """Open the cube in a session's store lazily, as the session has it; of a cube with levels, the finest.
+    """Open the cube in a session's store lazily. If the cube has levels, open the finest.
 
-    Its coordinates say where it is, and a selection takes them along; attributes would stay as they are.
+    The georeferencing attributes are dropped, because a selection would not update them. Coordinates replace them.
     """
     group = finest(store) if group is None else group
     array = xr.open_zarr(store, group=group, consolidated=False, decode_coords="all", chunks=None)[ARRAY]
@@ -78,7 +78,7 @@ def read_public(address: str) -> xr.DataArray:
     ----------
     address : str
         ``s3://bucket/prefix`` (with ``AWS_REGION``, else us-east-1, and ``AWS_ENDPOINT_URL``, if set), or an http(s)
-        URL. Ours or another one: of a cube with levels, the finest is taken.
+        URL. The cube need not be from this workshop. If it has levels, the finest is opened.
 
     Returns
     -------
@@ -88,7 +88,7 @@ def read_public(address: str) -> xr.DataArray:
     Raises
     ------
     CubeError
-        When there is no repository, no answer within seconds, or no such cube.
+        If there is no repository, no answer within seconds, or no such cube.
     """
     where = None
     if address.startswith("s3://"):
@@ -112,17 +112,17 @@ def read_public(address: str) -> xr.DataArray:
     if len(found) != 1 or found[0].dtype != "uint8":
         raise CubeError(f"{address}: expected one array (year, y, x) of uint8, found {list(dataset.data_vars)}")
     cube = found[0].rename({found[0].dims[0]: "year"})
-    return cube if cube.rio.crs else cube.rio.write_crs("EPSG:4326")  # GLAD has no other
+    return cube if cube.rio.crs else cube.rio.write_crs("EPSG:4326")  # the CRS of all GLAD data
 
 
 def finest(store: icechunk.IcechunkStore) -> str:
-    """Return the group of the finest level of a cube, by the convention ``multiscales``; the root, if it has none."""
+    """Return the group of a cube's finest level by the convention ``multiscales``, or the root if it has no levels."""
     levels = zarr.open_group(store, mode="r").attrs.get("multiscales", {"layout": [{"asset": ""}]})
     return levels["layout"][0]["asset"]
 
 
 def years(store: icechunk.IcechunkStore) -> list[int]:
-    """Return the years of the cube in a session's store; none where nothing is written yet."""
+    """Return the years of the cube in a session's store, or none if nothing is written yet."""
     try:
         group = zarr.open_group(store, path=finest(store), mode="r")
     except GroupNotFoundError:
@@ -135,17 +135,17 @@ def years(store: icechunk.IcechunkStore) -> list[int]:
 def commit(
     repo: icechunk.Repository, write: Callable[[icechunk.Session], tuple[str, dict[str, Any]] | None]
 ) -> str | None:
-    """Write into a session of ``main`` and commit it; where another commit lands first, start again from there.
+    """Write into a session of ``main`` and commit it. If another commit lands first, start again from that commit.
 
-    A rebase would keep what was written, and so rely on checks that were made before the other commit.
+    A rebase would keep the written data, whose checks may no longer hold after the other commit.
 
-    ``write`` takes the session and returns the commit's message and metadata, or None when there is nothing to commit.
+    ``write`` takes the session and returns the commit's message and metadata, or None if there is nothing to commit.
     Returns the new snapshot's id.
 
     Raises
     ------
     CubeError
-        When others landed first :data:`ATTEMPTS` times.
+        If other commits landed first :data:`ATTEMPTS` times.
     """
     for _ in range(ATTEMPTS):
         session = repo.writable_session("main")
@@ -155,4 +155,4 @@ def commit(
             return session.commit(*note)
         except icechunk.ConflictError:
             continue
-    raise CubeError(f"other commits landed first {ATTEMPTS} times; nothing was committed, run it again")
+    raise CubeError(f"other commits landed first {ATTEMPTS} times, so nothing was committed; run it again")

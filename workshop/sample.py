@@ -1,8 +1,8 @@
-"""Writes the sample world: synthetic tiles with the exact shape of GLAD's, and a small netCDF.
+"""Writes the sample world: synthetic tiles with the exact layout of GLAD's, and a small netCDF.
 
-Run ``python -m workshop.sample`` to write the tiles the lessons need. Where tiles are read is ``tiles.py``'s job.
+Run ``python -m workshop.sample`` to write the tiles that the lessons need. ``tiles.py`` reads them.
 
-The landscape is computed with integer hashes and single IEEE additions and multiplications only (no sine, no
+The landscape is computed only with integer hashes and single IEEE additions and multiplications (no sine, no
 exponential, no library random numbers), so its pixels are the same on every platform.
 """
 
@@ -83,7 +83,7 @@ def _steps(first: int, last: int, fraction: np.ndarray) -> np.ndarray:
 def coarse_landscape(tile: str, year: int) -> np.ndarray:
     """Return the coarse landscape of a tile, shape (400, 400): one class per cell of 100 x 100 pixels.
 
-    Few classes in wide regions: a row of LZW grows with every change of class in it.
+    It has few classes in wide regions, because each change of class in a row makes its LZW strip larger.
     """
     lon, lat = tile_corner(tile)
     n = TILE_SIZE // CELL
@@ -108,9 +108,9 @@ def coarse_landscape(tile: str, year: int) -> np.ndarray:
 def _plateau(
     land: np.ndarray, rows: np.ndarray, cols: np.ndarray, relief: np.ndarray, dryness: np.ndarray, step: np.float32
 ) -> None:
-    """Put more variety into the country south of 40 degrees north and between 117 and 106 west: most of Utah.
+    """Add variety to the area south of 40 degrees north and between 117 and 106 west, which covers most of Utah.
 
-    It fades out towards its borders, so that the tiles of the workshop meet without a seam.
+    The variety fades out toward the area's borders, so the workshop's tiles meet without a seam.
     """
     per_degree = TILE_SIZE // CELL // 10
     y = ((NORTH - 40) * per_degree - rows.astype(np.float32))[:, None]  # cells north of 40 N; negative here
@@ -144,7 +144,7 @@ def _plateau(
 
 @cache
 def _terrain() -> dict[str, np.ndarray]:
-    """Return what stays the same in the teaching window through the years; arrays of shape (2000, 4000)."""
+    """Return the terrain of the teaching window, which is the same in all years: arrays of shape (2000, 4000)."""
     row_slice, col_slice = pixel_slices(TEACHING_WINDOW, SAMPLE_CORNER)
     r = np.arange(row_slice.stop - row_slice.start)
     c = np.arange(col_slice.stop - col_slice.start)
@@ -232,7 +232,7 @@ def teaching_window(year: int) -> np.ndarray:
 
 
 def _spoil(land: np.ndarray) -> None:
-    """Put the processing defect into the window: slanting stripes of no data and of an ocean that is not there."""
+    """Put the processing defect into the window: slanting stripes of no data and of a false ocean."""
     window_rows, window_cols = pixel_slices(TEACHING_WINDOW, SAMPLE_CORNER)
     rows, cols = pixel_slices(DEFECT_BOX, SAMPLE_CORNER)
     box = land[rows.start - window_rows.start : rows.stop - window_rows.start, cols.start - window_cols.start :][
@@ -247,13 +247,13 @@ def _spoil(land: np.ndarray) -> None:
 def write_tile(name: str, year: int, root: str | Path = DATA, progress: tqdm | None = None) -> Path:
     """Write one tile of the sample world to ``{root}/{year}/{name}.tif``, and return its path.
 
-    It has 40000 x 40000 pixels, uint8, one-row LZW strips and the legend's color table; only ``50N_120W`` has the
-    detailed teaching window. The file appears under its name only when it is whole.
+    The tile has 40000 x 40000 pixels, uint8, one-row LZW strips and the legend's color table. Only ``50N_120W`` has the
+    detailed teaching window. The file gets its name only when it is complete.
 
     Raises
     ------
     workshop.tiles.TileError
-        When the year or the name is not one of GLAD's, or what was written is not whole (a full disk).
+        If the year or the name is not one of GLAD's, or the written file is incomplete (a full disk).
     """
     path = Path(tile_path(name, year, root))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -296,7 +296,7 @@ def write_tile(name: str, year: int, root: str | Path = DATA, progress: tqdm | N
 
 
 def _is_current(name: str, year: int, root: str | Path = DATA) -> bool:
-    """Whether a tile is there, whole and of this sample world; or is a user's own, which we leave alone."""
+    """Whether a tile is a complete one of this sample world, or a user's own tile, which we leave alone."""
     path = tile_path(name, year, root)
     try:
         with rasterio.open(path) as src:
@@ -310,9 +310,9 @@ def _is_current(name: str, year: int, root: str | Path = DATA) -> bool:
 
 
 def ensure_tiles(names: tuple[str, ...] = (SAMPLE_TILE,), years: tuple[int, ...] = YEARS) -> None:
-    """Write those tiles of the sample world that are not in ``data/`` yet, two at a time, with a progress bar.
+    """Write the tiles of the sample world that are not in ``data/`` yet, two at a time, with a progress bar.
 
-    Tiles of an older sample world are written again, real tiles are left alone.
+    Tiles of an older sample world are written again. Real tiles are left alone.
     """
     for left_behind in DATA.glob("*/*.partial"):  # by a writer that was killed
         if time.time() - left_behind.stat().st_mtime > 3600:
@@ -336,12 +336,12 @@ def _wave(phase: np.ndarray) -> np.ndarray:
 
 
 def write_air(path: str | Path, first_year: int = 2013, last_year: int = 2014) -> Path:
-    """Write a netCDF of the shape and encoding of xarray's tutorial file ``air_temperature``; its values are synthetic.
+    """Write a netCDF with the shape and encoding of xarray's tutorial file ``air_temperature``, but synthetic values.
 
     Two years give ``air (time 2920, lat 25, lon 53)``: every six hours, 75 to 15 degrees north, 200 to 330 degrees
-    east, each 2.5 degrees. Kelvin times 100 as big-endian int16, not compressed, in one piece.
+    east, in steps of 2.5 degrees. Values are kelvin times 100 as big-endian int16, uncompressed and contiguous.
 
-    Both years are whole, and the same years give the same bytes.
+    The first and last years are complete, and the same years give the same bytes.
     """
     times = pd.date_range(f"{first_year}-01-01", f"{last_year}-12-31T18", freq="6h")
     lat, lon = np.arange(75, 14, -2.5), np.arange(200, 331, 2.5)

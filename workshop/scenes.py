@@ -1,6 +1,6 @@
 """Writes the folder of scenes that lesson 10 builds a cube from: small, synthetic, and as awkward as real deliveries.
 
-The lesson reads them with rasterio and rioxarray only; nothing else in the workshop uses them.
+The lesson reads them only with rasterio and rioxarray. No other lesson uses them.
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ BANDS = ("red", "nir")
 
 
 class Scene(NamedTuple):
-    """One file of the archive: its place is that of the upper left corner, in meters of its UTM zone."""
+    """One file of the archive; ``west`` and ``north`` are its upper left corner, in meters of its UTM zone."""
 
     date: str
     zone: str
@@ -31,7 +31,7 @@ class Scene(NamedTuple):
     rows: int = 300
     processing: int = 1
     south_up: bool = False
-    cloud: tuple[float, float] | None = None  # where it is, in meters of zone 12; 700 m in radius
+    cloud: tuple[float, float] | None = None  # its center in meters of zone 12; its radius is 700 m
 
     @property
     def name(self) -> str:
@@ -63,7 +63,7 @@ TRUNCATED = "VALLEY_20201101_12N_P1.tif"
 
 
 def _smooth(x: np.ndarray, y: np.ndarray, period: float, seed: int) -> np.ndarray:
-    """Return smooth noise from 0 to 1 at places in meters, of any shape; it changes over about ``period`` meters."""
+    """Return smooth noise from 0 to 1 at places in meters (any shape). It changes over about ``period`` meters."""
     i, j = y / period, x / period
     down, right = (position % 1 for position in (i, j))
     down, right = (t * t * (3 - 2 * t) for t in (down, right))
@@ -73,9 +73,9 @@ def _smooth(x: np.ndarray, y: np.ndarray, period: float, seed: int) -> np.ndarra
 
 
 def reflectance(x: np.ndarray, y: np.ndarray, date: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return what the valley reflects, red and near infrared, from 0 to 1, at places in meters of UTM zone 12.
+    """Return red and near-infrared reflectance of the valley, from 0 to 1, at places in meters of UTM zone 12.
 
-    Fields of 240 x 160 m turn green for some months, each in its time, in dry country with a river.
+    In a dry valley with a river, fields of 240 x 160 m turn green for some months, each at its own time.
     """
     day = int((np.datetime64(f"{date[:4]}-{date[4:6]}-{date[6:]}") - np.datetime64(f"{date[:4]}-01-01")).astype(int))
     field = (y // 160).astype(np.int64), (x // 240).astype(np.int64)
@@ -126,9 +126,9 @@ def write_archive(folder: str | Path) -> Path:
 
 
 def deliver(folder: str | Path) -> list[Path]:
-    """Write what arrives later into the archive: a late date, a new processing, the broken file whole, a new date.
+    """Write the next delivery into the archive: a late date, a new processing, the complete broken file, a new date.
 
-    Nothing is written into a folder that isn't the archive of :func:`write_archive`.
+    Nothing is written unless the folder is the archive of :func:`write_archive`.
     """
     folder = Path(folder)
     return [_write_scene(scene, folder) for scene in LATER] if (folder / TRUNCATED).exists() else []

@@ -1,7 +1,7 @@
-"""HTTP servers on 127.0.0.1 that keep count: an S3 API, and the files of a folder; and whether one elsewhere answers.
+"""HTTP servers on 127.0.0.1 that count requests: an S3 API, and a folder's files. ``answers`` tests other servers.
 
-Each of ours is a process of its own, because GDAL holds Python's lock during some of its requests and a server in a
-thread of the same process could then never answer. It stops with the process that started it, however that ends.
+Each server runs in its own process, because GDAL holds Python's lock during some of its requests, and a server in a
+thread of the same process could not answer them. It stops with the process that started it, however that ends.
 """
 
 import atexit
@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 LOOPBACK = "127.0.0.1"
-START_SECONDS = 60  # until a server of ours must listen
-ANSWER_SECONDS = 2  # until one elsewhere must answer
+START_SECONDS = 60  # for a server here to start
+ANSWER_SECONDS = 2  # for another server to answer
 _LOG_PATH = "/.requests"
 
 
@@ -39,7 +39,7 @@ class ServedRequest(NamedTuple):
 class LoopbackServer:
     """A server at :attr:`url`, started at once; stops with :meth:`close`, a ``with`` block, or this process.
 
-    It is made by :func:`serve_folder` or :func:`serve_s3`.
+    :func:`serve_folder` and :func:`serve_s3` make it.
     """
 
     def __init__(self, kind: str, *args: str) -> None:
@@ -60,8 +60,8 @@ class LoopbackServer:
         if not port:
             self.close()
             raise RuntimeError(
-                f"the {kind} server on {LOOPBACK} did not start within {START_SECONDS} s; if it wrote a message, it is "
-                "above; otherwise close other programs and try again"
+                f"the {kind} server on {LOOPBACK} did not start within {START_SECONDS} s; read its message above, if "
+                "there is one; otherwise, close other programs and try again"
             )
         self.url = f"http://{LOOPBACK}:{port}"  # without a slash at the end
         atexit.register(self.close)
@@ -73,7 +73,7 @@ class LoopbackServer:
 
     @property
     def requests(self) -> list[ServedRequest]:
-        """What was answered since the last :meth:`reset`, in order."""
+        """The requests answered since the last :meth:`reset`, in order."""
         return [ServedRequest(*entry) for entry in self._log("GET")]
 
     def reset(self) -> None:
@@ -86,7 +86,7 @@ class LoopbackServer:
             process.stdin.close()  # the server waits for this
             try:
                 process.wait(timeout=5)
-            except subprocess.TimeoutExpired:  # a forked child of ours still holds the pipe
+            except subprocess.TimeoutExpired:  # a forked child process still holds the pipe
                 process.kill()
         atexit.unregister(self.close)
 
@@ -98,17 +98,17 @@ class LoopbackServer:
 
 
 def serve_folder(folder: str | Path) -> LoopbackServer:
-    """Serve a folder's files over HTTP on 127.0.0.1, with range requests, and count what is asked for."""
+    """Serve a folder's files over HTTP on 127.0.0.1, with range requests, and count the requests."""
     return LoopbackServer("folder", str(Path(folder).resolve()))
 
 
 def serve_s3() -> LoopbackServer:
-    """Serve an S3 API on 127.0.0.1 whose buckets live in the server's memory."""
+    """Serve an S3 API on 127.0.0.1 whose buckets are in the server's memory."""
     return LoopbackServer("s3")
 
 
 def exempt_loopback_from_proxy() -> None:
-    """Add 127.0.0.1 to ``no_proxy``; behind a proxy, even requests to this machine would otherwise go there."""
+    """Add 127.0.0.1 to ``no_proxy``. Otherwise, behind a proxy, even requests to this machine would go there."""
     given = f"{os.environ.get('no_proxy', '')},{os.environ.get('NO_PROXY', '')}"
     hosts = [host.strip() for host in given.split(",") if host.strip()]
     if "*" not in hosts:
@@ -116,14 +116,14 @@ def exempt_loopback_from_proxy() -> None:
 
 
 def answers(url: str) -> bool:
-    """Whether a web server answers within :data:`ANSWER_SECONDS`, with whatever status."""
+    """Whether a web server answers within :data:`ANSWER_SECONDS`, with any status."""
     answered = threading.Event()
 
     def ask() -> None:
         try:
             urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=ANSWER_SECONDS).close()
         except urllib.error.HTTPError:
-            pass  # refused, but there
+            pass  # it refuses, but it answers
         except (OSError, BrokenAnswer, ValueError):
             return
         answered.set()
@@ -135,7 +135,7 @@ def answers(url: str) -> bool:
     return answered.is_set()
 
 
-# What follows runs in the server's process, and imports Werkzeug there: no kernel needs it.
+# The code below runs in the server's process and imports Werkzeug there: no kernel needs it.
 
 
 def _folder_app(folder: str) -> Callable:
@@ -146,7 +146,7 @@ def _folder_app(folder: str) -> Callable:
     @Request.application
     def app(request: Request) -> Response:
         response = send_from_directory(folder, request.path.lstrip("/"), request.environ)
-        # RFC 9110, 13.1.4, which Werkzeug leaves out: Icechunk asks so whether a referenced file was replaced
+        # RFC 9110, 13.1.4, which Werkzeug lacks: Icechunk asks this way whether a referenced file was replaced
         asked = request.if_unmodified_since
         if asked and response.last_modified and response.last_modified > asked:
             raise PreconditionFailed
@@ -169,7 +169,7 @@ def _s3_app() -> Callable:
             return answer(environ, start_response)
 
     def answer(environ: dict, start_response: Callable) -> Iterable[bytes]:
-        # On AWS, the right to get an object covers its head; moto asks for another right, which AWS does not know
+        # On AWS, permission to get an object includes HEAD; moto wants another permission, which AWS does not have
         if environ["REQUEST_METHOD"] != "HEAD" or "HTTP_AUTHORIZATION" in environ:
             return backend(environ, start_response)
         for _ in backend(environ | {"REQUEST_METHOD": "GET"}, start_response):

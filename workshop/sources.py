@@ -1,6 +1,6 @@
-"""Compares a cube with the files it was made from: pixel by pixel where a file is on the cube's grid, else roughly.
+"""Compares a cube with the files it was made from: pixel by pixel if a file is on the cube's grid, else roughly.
 
-What a store says of itself is the business of ``checkup.py``, which is the command, too.
+``checkup.py`` checks the store's own metadata, and is the command.
 """
 
 import re
@@ -31,8 +31,8 @@ from workshop.tiles import TOLERANCE, TileError, axis, gdal_path, is_url
 
 FAIL, NOTE, PASS = "FAIL", "note", "PASS"
 Problems = Iterator[tuple[str, str, str]]  # kind, what was found, what to do
-CF, PROJ = "CF's grid mapping", "the convention proj"  # the ways in which a CRS is written
-NO_DATA = re.compile(r"no.?data|fill|missing|outside", re.IGNORECASE)  # what legends call it
+CF, PROJ = "CF's grid mapping", "the convention proj"  # the two ways of writing a CRS
+NO_DATA = re.compile(r"no.?data|fill|missing|outside", re.IGNORECASE)  # its names in legends
 
 RASTERS = {".tif", ".tiff", ".jp2", ".vrt", ".img"}
 DATES = (
@@ -41,10 +41,10 @@ DATES = (
     r"(?<!\d)((?:19|20)\d\d)(?!\d)",
 )
 UNITS = {"s": ("%S", "%T"), "min": ("%M",), "h": ("%H", "%I"), "D": ("%d", "%j"), "M": ("%m", "%b", "%B"), "Y": ("%",)}
-ROWS, COLS = 64, 1024  # of a sampled window; few rows, since a strip is as wide as its file
-PIXELS = 2**22  # read at once when all are
+ROWS, COLS = 64, 1024  # of a sampled window; few rows, because a strip is as wide as its file
+PIXELS = 2**22  # read at once, if all pixels are compared
 ROUGHLY = 16  # windows of a file on another grid
-ALIKE = 0.1  # likeness of a file on another grid; on a real tile 0.3 where codes were averaged, 0.03 upside down
+ALIKE = 0.1  # minimum likeness of a file on another grid; on a real tile, averaged codes gave 0.3, upside down 0.03
 OTHER_CRS, HALF = "in another CRS", "off by 0.5 of a pixel"
 
 
@@ -54,14 +54,14 @@ class InputError(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Raster:
-    """An array with rows and columns, as it is stored: not masked, not scaled."""
+    """An array with rows and columns, as stored: neither masked nor scaled."""
 
     array: zarr.Array
     dataset: xr.Dataset  # its group, not decoded
     y: str
     x: str
-    steps: str  # the axis of time, or nothing
-    bands: str  # another axis, or nothing
+    steps: str  # the time axis, or empty
+    bands: str  # another axis, or empty
 
     @property
     def path(self) -> str:
@@ -85,13 +85,13 @@ class Raster:
 
     @property
     def mapping(self) -> dict[str, Any]:
-        """Return the attributes of the grid mapping, if it is there."""
+        """Return the attributes of the grid mapping, if there is one."""
         name = str(self.attrs.get("grid_mapping")).split(":")[0]
         return self.dataset.variables[name].attrs if name in self.dataset.variables else {}
 
     @cached_property
     def crs(self) -> dict[str, CRS]:
-        """Return the CRS in each way in which it is written; what cannot be read is not written."""
+        """Return the CRS by each way of writing it, if it can be read."""
         known = {}
         with suppress(CRSError, KeyError):
             known[CF] = CRS.from_cf(self.mapping)
@@ -102,12 +102,12 @@ class Raster:
 
     @property
     def any_crs(self) -> CRS:
-        """Return the CRS by CF, else by the other way."""
+        """Return the CRS from CF, else from the convention."""
         return next(iter(self.crs.values()))
 
     @cached_property
     def transform(self) -> Affine | None:
-        """Return the place by the coordinates; None where they are not even."""
+        """Return the transform from the coordinates, or None if they are uneven."""
         with suppress(TileError, ValueError):
             (top, down), (left, right) = axis(self.dataset, self.y), axis(self.dataset, self.x)
             return Affine(right, 0, left - right / 2, 0, down, top - down / 2)
@@ -115,7 +115,7 @@ class Raster:
 
     @cached_property
     def labels(self) -> pd.Index | None:
-        """Return the decoded labels of time, None where they do not decode."""
+        """Return the decoded time labels, or None if they cannot be decoded."""
         with suppress(ValueError, OverflowError, ImportError, KeyError):
             return xr.decode_cf(self.dataset[[self.steps]])[self.steps].to_index()
         return None
@@ -127,23 +127,23 @@ class Raster:
 
     @property
     def blanks(self) -> list[Any]:
-        """Return what is declared to be no data."""
+        """Return the values declared as no data."""
         return [self.attrs[key] for key in ("_FillValue", "missing_value", "nodata") if key in self.attrs]
 
     @cached_property
     def legend(self) -> dict[int, str]:
-        """Return CF's flags, but those of bits, and what they mean."""
+        """Return the meanings of CF's flag values, except bit masks."""
         flags = [] if "flag_masks" in self.attrs else np.atleast_1d(self.attrs.get("flag_values", [])).tolist()
         meanings = str(self.attrs.get("flag_meanings", "")).split() + [""] * len(flags)
         return dict(zip(flags, meanings, strict=False))
 
     @property
     def has_classes(self) -> bool:
-        """Return whether the numbers are codes, as far as is known."""
+        """Return whether the numbers seem to be class codes."""
         return bool(self.legend) or (self.array.dtype == np.uint8 and self.packing == (1, 0))
 
     def is_class(self, value: Any) -> bool:
-        """Return whether the legend has a value as something other than no data."""
+        """Return whether a value is in the legend, and not as no data."""
         return value in self.legend and not NO_DATA.search(self.legend[value])
 
     def is_blank(self, values: Any) -> Any:
@@ -157,22 +157,22 @@ class Raster:
         return self.pixels.isel(where, missing_dims="ignore").transpose(self.y, self.x).values
 
     def step(self, position: int) -> str:
-        """Return what a step is called."""
+        """Return the name of a step for messages."""
         return f"{self.steps} {brief(self.labels[position]) if self.labels is not None else position}"
 
 
 def brief(label: Any) -> str:
-    """Return a label without the time of midnight."""
+    """Return a label without its time, if that is midnight."""
     return str(label).removesuffix(" 00:00:00")
 
 
 def more(items: Any) -> str:
-    """Return how many there are beside the first one."""
+    """Return a text that says how many there are besides the first one."""
     return f" and {len(items) - 1} more" if len(items) > 1 else ""
 
 
 def line(error: BaseException) -> str:
-    """Return an error's message, or its cause's, in one line."""
+    """Return the message of an error's cause, else of the error, in one line."""
     text = " ".join(str(error.__cause__ or error).split())
     return f"{text[:200]} …" if len(text) > 200 else text or type(error).__name__
 
@@ -181,18 +181,18 @@ def line(error: BaseException) -> str:
 
 
 def find(files: tuple[str | Path, ...]) -> dict[str, str]:
-    """Return the paths of rasters, also of those in folders, and of each why it cannot be read, or nothing."""
+    """Return the paths of rasters, also in folders; each with the reason why it cannot be read, or an empty string."""
     found = {}
     for given in map(str, files):
         inside = (str(path) for path in Path(given).rglob("*") if path.suffix.lower() in RASTERS)
         paths = [given] if is_url(given) or Path(given).is_file() else sorted(inside)
         if not paths:
-            raise InputError(f"{given}: expected a raster or a folder with some, found none; check the path")
+            raise InputError(f"{given}: expected a raster or a folder of rasters, found none; check the path")
         for path in paths:
             found[path] = ""
             with catch_warnings(action="ignore", category=NotGeoreferencedWarning):
                 try:
-                    with rasterio.open(gdal_path(path)) as src:  # a file that was cut off lacks its last row
+                    with rasterio.open(gdal_path(path)) as src:  # a truncated file lacks its last row
                         src.read(src.count, window=Window(0, src.height - 1, src.width, 1))
                 except (RasterioError, IndexError) as error:
                     found[path] = line(error)
@@ -202,7 +202,7 @@ def find(files: tuple[str | Path, ...]) -> dict[str, str]:
 
 
 def _date(path: str, pattern: str | None, form: str | None) -> pd.Period | None:
-    """Return the day, month or year that a file's name, else a folder above it, tells; with a form, by strptime."""
+    """Return the day, month or year in a file's name, else in a folder above it; with a form, read it by strptime."""
     for known, part in product([pattern] if pattern else DATES, reversed(Path(path).parts)):
         if match := re.search(known, part):
             if form:
@@ -218,7 +218,7 @@ def _date(path: str, pattern: str | None, form: str | None) -> pd.Period | None:
 
 
 def _bands(path: str, rasters: list[Raster]) -> dict[int, tuple[str, int]]:
-    """Find array and position along its axis of bands per band of a file: by name, else by order."""
+    """Return the array, and the position along its band axis, of each band of a file: by name, else by order."""
     targets = {}
     for raster in rasters:
         labels = raster.dataset[raster.bands].values if raster.bands else [raster.array.basename]
@@ -235,7 +235,7 @@ def _bands(path: str, rasters: list[Raster]) -> dict[int, tuple[str, int]]:
 
 
 def _positions(raster: Raster, date: pd.Period | None) -> list[int]:
-    """Return the steps of a date; of a cube without time, the only one."""
+    """Return the steps of a date; for a cube without time, the only step."""
     if not raster.steps:
         return [0]
     if date is None:
@@ -248,18 +248,18 @@ def _positions(raster: Raster, date: pd.Period | None) -> list[int]:
 def compare(
     rasters: list[Raster], files: dict[str, str], count: int | None, pattern: str | None, form: str | None
 ) -> Iterator[tuple[str, Problems]]:
-    """Yield subjects and their problems: of the files, as :func:`find` returns them, then of each array."""
+    """Yield subjects and their problems: first the files, as :func:`find` returns them, then each array."""
     able = [r for r in rasters if r.crs and r.transform and not (r.steps and r.labels is None)]
     for raster in (r for r in rasters if r not in able):
-        text = "not compared with files without a CRS, even coordinates, and time that decodes"
+        text = "not compared with files; that needs a CRS, even coordinates, and time that decodes"
         yield f"{raster.path} pixels", iter([(FAIL, text, "correct these first")])
     dates = {path: _date(path, pattern, form) for path in files}
     bands = {path: _bands(path, able) for path, flaw in files.items() if able and not flaw}
     yield "files", _check_files(able, files, dates, bands)
     each = count and max(1, min(32, 4 * count // len(files)))
     for raster in able:
-        steps: dict[pd.Period | None, list[int]] = {}  # of each date
-        layers: dict[tuple[int, int], dict[str, int]] = {}  # of each step and band, the files and their bands
+        steps: dict[pd.Period | None, list[int]] = {}  # per date
+        layers: dict[tuple[int, int], dict[str, int]] = {}  # files and their bands, per step and band
         for path, found in bands.items():
             for band, (target, position) in found.items():
                 if target == raster.path:
@@ -271,35 +271,35 @@ def compare(
 
 
 def _check_files(rasters: list[Raster], files: dict[str, str], dates: dict, bands: dict) -> Problems:
-    """Find files that cannot be read, have no date, or have bands that are none of the cube's."""
+    """Find files that cannot be read, have no date, or have bands that the cube lacks."""
     for path, flaw in files.items():
         if flaw:
             due = any(_positions(raster, dates[path]) for raster in rasters)
             yield FAIL if due else NOTE, f"{path} cannot be read ({flaw})", "fetch it again"
     if strange := [path for path, found in bands.items() if not found]:
-        text = f"the bands of {strange[0]}{more(strange)} fit no array by name or number"
+        text = f"the bands of {strange[0]}{more(strange)} fit no array, neither by name nor by number"
         yield FAIL, text, "name bands or files after the arrays, or after the labels of the cube's bands"
     undated = [path for path, date in dates.items() if date is None]
     if undated and any(raster.steps for raster in rasters):
         text = f"no date in the names of {len(undated)} files, such as {undated[0]}"
-        yield FAIL, text, r"say where it is: `--date '(\d{4})_(\d\d)'`, groups for year, month, day"
+        yield FAIL, text, r"say where the date is: `--date '(\d{4})_(\d\d)'`, groups for year, month, day"
 
 
 def _check_dates(raster: Raster, steps: dict[pd.Period | None, list[int]]) -> Problems:
-    """Find dates that only the files have, only the cube has, or that fit several steps."""
+    """Find dates that are only in the files, only in the cube, or that fit several steps."""
     dates = sorted(steps.keys() - {None}) if raster.steps else []
     if missing := [date for date in dates if not steps[date]]:
-        text = f"{missing[0]}{more(missing)} is missing, for which there are files"
+        text = f"{missing[0]}{more(missing)} is missing, but there are files for it"
         yield FAIL, text, f'`layer.to_zarr(store, append_dim="{raster.steps}", mode="a-")`'
     if several := [date for date in dates if len(steps[date]) > 1]:
         text = f"{several[0]}{more(several)}, in the names of files, fits more than one step and was not compared"
-        yield FAIL, text, "say where the rest of the date is: `--date REGEX`, and with `--format` how strptime reads it"
+        yield FAIL, text, "find the whole date with `--date REGEX`, and give its strptime format with `--format`"
     if dates and (lacking := sorted(set(range(len(raster.labels))).difference(*steps.values()))):
         text = f"no file for {raster.step(lacking[0])}{more(lacking)}"
-        yield NOTE, text, "give their files, too, to compare them"
+        yield NOTE, text, "to compare them, give their files, too"
 
 
-# Whether the pixels are those of the files
+# Comparing pixels
 
 
 class Source(NamedTuple):
@@ -308,9 +308,9 @@ class Source(NamedTuple):
     path: str
     src: rasterio.DatasetReader
     band: int
-    misfit: str  # why it is not on the cube's grid, or nothing
+    misfit: str  # why it is not on the cube's grid, or empty
     packing: tuple[float, float]
-    plain: bool  # whole numbers that may be packed without saying so
+    plain: bool  # whole numbers without declared packing
 
 
 def _source(path: str, src: rasterio.DatasetReader, band: int, raster: Raster) -> Source:
@@ -329,7 +329,7 @@ def _source(path: str, src: rasterio.DatasetReader, band: int, raster: Raster) -
 def _read(
     file: Source, raster: Raster, rows: slice, cols: slice, by: tuple = (0, 0), how: Resampling = Resampling.nearest
 ) -> np.ndarray:
-    """Return what GDAL finds in a file for pixels of the cube, or pixels further on, as floats, NaN without data."""
+    """Return a file's values at pixels of the cube, shifted by some pixels, as floats; NaN where there is no data."""
     shape = rows.stop - rows.start, cols.stop - cols.start
     values = np.empty(shape, np.result_type(file.src.dtypes[file.band - 1], np.float32))
     here = raster.any_crs.to_wkt()
@@ -344,7 +344,7 @@ def _read(
 
 
 def _same(raster: Raster, stored: np.ndarray, values: np.ndarray, file: Source) -> np.ndarray:
-    """Return where numbers have the same meaning, or are equal if a file is packed in the same way or may be."""
+    """Return where the unpacked values are equal, or the packed ones if the file may be packed like the cube."""
     same = (stored == values) & (file.plain or file.packing == raster.packing)
     slack = 0.5001 * abs(raster.packing[0]) if raster.packing != (1, 0) else 0
     ours, theirs = (x * scale + offset for x, (scale, offset) in ((stored, raster.packing), (values, file.packing)))
@@ -352,12 +352,12 @@ def _same(raster: Raster, stored: np.ndarray, values: np.ndarray, file: Source) 
 
 
 def _wrong(raster: Raster, stored: np.ndarray, rows: slice, cols: slice, files: list[Source]) -> np.ndarray:
-    """Return where a cube has the pixel of none of the files; if all are without data, where it has one."""
+    """Return where a cube's pixel matches none of the files, or exists although no file has data."""
     right, known, empty = np.zeros(stored.shape, bool), np.zeros(stored.shape, bool), raster.is_blank(stored)
     for file in files:
         values = _read(file, raster, rows, cols)
         known |= values == values
-        if file.misfit:  # the cube may have a pixel of it, resampled
+        if file.misfit:  # the cube may have its resampled pixel
             right |= values == values
         else:
             right |= _same(raster, stored, values, file)
@@ -376,7 +376,7 @@ def _footprint(file: Source, raster: Raster) -> tuple[range, range]:
 
 
 def _windows(raster: Raster, spans: tuple[range, range], count: int | None) -> Iterator[tuple[slice, slice]]:
-    """Yield rows and columns of places within chunks, drawn from ranges; all of the ranges if no count."""
+    """Yield the rows and columns of random windows inside chunks, or of blocks that cover everything if no count."""
     chunk, rng = dict(zip(raster.pixels.dims, raster.array.chunks, strict=True)), np.random.default_rng(0)
     if count is None:
         high = min(chunk[raster.y], ROWS * 32)
@@ -390,27 +390,27 @@ def _windows(raster: Raster, spans: tuple[range, range], count: int | None) -> I
 
 
 def blocks(rows: range, cols: range, high: int, wide: int) -> Iterator[tuple[slice, slice]]:
-    """Yield blocks of some rows and columns, which cover all."""
+    """Yield blocks of rows and columns that together cover everything."""
     for row, col in product(rows[::high], cols[::wide]):
         yield slice(row, min(row + high, rows.stop)), slice(col, min(col + wide, cols.stop))
 
 
 def _explain(raster: Raster, rows: slice, cols: slice, stored: np.ndarray, wrong: np.ndarray, file: Source) -> str:
-    """Say what the pixels of a window that are wrong are instead, and so what to do."""
+    """Return a probable cause of the wrong pixels in a window, and what to do."""
     if raster.is_blank(stored[wrong]).all():
-        return "nothing is there; write it, or if it is left out on purpose, let this be"
+        return "nothing is there; write the pixels, or ignore this if they are left out on purpose"
     if by := _shift(raster, rows, cols, stored, wrong, file, (0, -1, 1, -2, 2)):
-        return f"these are the pixels {by[0]} rows and {by[1]} columns on, so write them again in their place"
+        return f"these are the pixels from {by[0]} rows and {by[1]} columns on; write them again in their place"
     mirrored = slice(raster.shape[0] - rows.stop, raster.shape[0] - rows.start)
     if _shift(raster, mirrored, cols, stored[::-1], wrong[::-1], file, (0,)):
-        return f"it is upside down; `ds.isel({raster.y}=slice(None, None, -1))` turns pixels and labels together"
-    return "is it the layer of another date? Write it again, or if it was corrected on purpose, let this be"
+        return f"it is upside down; `ds.isel({raster.y}=slice(None, None, -1))` flips pixels and labels together"
+    return "is it the layer of another date? Write it again, or ignore this if it was corrected on purpose"
 
 
 def _shift(
     raster: Raster, rows: slice, cols: slice, stored: np.ndarray, these: np.ndarray, file: Source, by: tuple
 ) -> tuple | None:
-    """Return how many rows and columns further on a file has pixels, if they are of more than one value."""
+    """Return the shift in rows and columns at which a file has these pixels, if they have more than one value."""
     for shift in product(by, repeat=2):
         values = _read(file, raster, rows, cols, shift)
         known = these & (values == values)
@@ -425,9 +425,8 @@ def _resemble(raster: Raster, at: tuple[int, int], file: Source, spans: tuple) -
     Returns
     -------
     covered, likeness, moved
-        Which share of the file's pixels the cube has. How much nearer the two are to each other than if one were
-        shuffled: 1 where all is equal, about 0 where they have nothing in common. Whether they are equal, but half a
-        pixel apart.
+        The share of the file's pixels that the cube has. How much closer the two are than if one were shuffled: 1 if
+        all is equal, about 0 if they have nothing in common. Whether they are equal, but half a pixel apart.
     """
     how = Resampling.nearest if raster.has_classes else Resampling.average
     ours, theirs, moved = [], [], False
@@ -450,7 +449,7 @@ def _resemble(raster: Raster, at: tuple[int, int], file: Source, spans: tuple) -
 
 
 def _check_pixels(raster: Raster, layers: dict[tuple[int, int], dict[str, int]], count: int | None) -> Problems:
-    """Compare an array with the files of each step and band: exactly where they are on one grid, else roughly."""
+    """Compare an array with the files of each step and band: exactly if they are on its grid, else roughly."""
     compared, used, outside, half, unlike, example, advice = 0, set(), set(), [], [], "", ""
     unused: list[str] = []
     alike: dict[str, list[float]] = {}
@@ -472,7 +471,7 @@ def _check_pixels(raster: Raster, layers: dict[tuple[int, int], dict[str, int]],
                         half.append(text)
                     if covered < 0.5 or likeness < ALIKE:
                         text = f"{text}; the cube has {covered:.0%} of it, with a likeness of {likeness:.2f} of 1"
-                        yield FAIL, text, "check its place, date and scale, and that it is not upside down"
+                        yield FAIL, text, "check its location, date and scale, and whether it is upside down"
                     else:
                         alike.setdefault(file.misfit, []).append(likeness)
                 else:
@@ -497,16 +496,16 @@ def _check_pixels(raster: Raster, layers: dict[tuple[int, int], dict[str, int]],
             compared += total
             if differ:
                 unlike.append(f"{where}: {differ:,} of {total:,} pixels differ")
-    if half and not used:  # else they may have been put on the grid of the others
+    if half and not used:  # otherwise they may have been moved to the other files' grid
         yield FAIL, f"{half[0]}, and has the same pixels{more(half)}", "assign the centers of pixels as coordinates"
-    if unlike:  # all in one finding, since they are likely to have one cause
+    if unlike:  # in one finding, because they probably have one cause
         yield FAIL, f"{unlike[0]}, such as {example}{more(unlike)}", advice
     for misfit, found in alike.items():
         text = f"{len(found)} files are {misfit}; resampled, their likeness with the cube is {min(found):.2f} of 1"
         yield NOTE, text, "give files on the cube's grid to compare each pixel"
     if unused and not unlike:
-        text = f"the pixels of {unused[0]}{more(unused)} are not in the cube, but those of another file for its place"
-        yield NOTE, text, "is it an older processing? If not, tell the two apart when you build"
+        text = f"the pixels of {unused[0]}{more(unused)} are not in the cube, which has another file's pixels there"
+        yield NOTE, text, "is it an older processing? If not, distinguish the two when you build the cube"
     if outside:
         yield NOTE, f"{min(outside)}{more(outside)} is outside the cube", "leave it out"
     if compared:

@@ -1,6 +1,6 @@
 """Object stores: buckets on an S3 API, local or real, and a scratch folder. The servers are in ``servers.py``.
 
-The notebooks write and read through the libraries; nothing here knows about land cover.
+The notebooks read and write through the libraries. This module is independent of land cover.
 """
 
 import atexit
@@ -29,33 +29,33 @@ BUCKET_SETTING = "GLAD_BUCKET"
 LOCAL_BUCKET = "workshop"
 LOCAL_REGION = "us-east-1"
 
-# What fails is raised; the log lines beside it would only clutter a notebook.
+# Failures raise errors; log lines would only clutter a notebook.
 icechunk.set_logs_filter("error")
 
 
 class StoreError(Exception):
-    """A bucket cannot be used as set up, or not for this."""
+    """A bucket cannot be used with these settings or for this purpose."""
 
 
 class _UnconditionalStore(zarr.storage.ObjectStore):
-    """For services without conditional writes: what exists is looked up, as in any other Zarr store."""
+    """For services without conditional writes: checks whether a key exists, as any other Zarr store does."""
 
     set_if_not_exists = Store.set_if_not_exists
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """A prefix in a bucket, random per learner, and a way in for each library.
+    """A prefix in a bucket, random per learner, with access for each library.
 
-    The endpoint is the address of the S3 API, None for AWS itself; all paths are relative to the prefix.
+    The endpoint is the address of the S3 API, or None for AWS. All paths are relative to the prefix.
     """
 
     name: str
     prefix: str
     region: str
     endpoint_url: str | None
-    credentials: dict[str, str] = field(repr=False)  # as Icechunk and obstore call them
-    unsafe: str = ""  # how it treats conditional writes, where it does not honor them
+    credentials: dict[str, str] = field(repr=False)  # with the names that Icechunk and obstore use
+    unsafe: str = ""  # how it mishandles conditional writes, or empty
 
     def _key(self, path: str) -> str:
         return f"{self.prefix}/{path}".rstrip("/")
@@ -97,14 +97,14 @@ class Bucket:
         Raises
         ------
         StoreError
-            When commits could get lost in this bucket.
+            If commits could get lost in this bucket.
         """
         if self.unsafe:
             raise StoreError(
                 f"s3://{self.name}: expected conditional writes, found that the service {self.unsafe}. Icechunk's "
-                "commits rely on them: without them, commits fail, or of two at the same time one gets lost without "
+                "commits need them: without them, commits fail, or one of two simultaneous commits gets lost without "
                 "an error. Use a service that has them (such as AWS S3, Cloudflare R2 or MinIO), or unset "
-                f"{BUCKET_SETTING} to work with the bucket on this machine. Plain Zarr needs none and works here"
+                f"{BUCKET_SETTING} to work with the bucket on this machine. Plain Zarr does not need them"
             )
         return icechunk.s3_storage(bucket=self.name, prefix=self._key(path), **self._for_icechunk(), **self.credentials)
 
@@ -119,11 +119,11 @@ def _local_bucket(server: LoopbackServer, prefix: str) -> Bucket:
     return bucket
 
 
-_UNSAFE: dict[tuple[str, str, str], str] = {}  # what each bucket was found to do, so that it is asked once
+_UNSAFE: dict[tuple[str, str, str], str] = {}  # what was found per bucket, so that each is tested once
 
 
 def _try_conditional_writes(client: Any, bucket: str, key: str) -> str:
-    """Return how a bucket treats writes whose condition does not hold, or nothing where it refuses them, as it must."""
+    """Return how a bucket mishandles writes whose condition is false, or an empty string if it refuses them."""
     there = {"Bucket": bucket, "Key": key, "Body": b"deleted at once"}
     client.put_object(**there)
     faults = []
@@ -144,20 +144,20 @@ def _try_conditional_writes(client: Any, bucket: str, key: str) -> str:
 
 
 def open_bucket() -> Bucket:
-    """Open a bucket to work in: that of the setting ``GLAD_BUCKET``, else one on this machine.
+    """Open a bucket to work in: the one in the setting ``GLAD_BUCKET``, else one on this machine.
 
-    The setting is ``s3://name`` or ``s3://name/prefix``; credentials, region and endpoint then come from the usual AWS
+    The setting is ``s3://name`` or ``s3://name/prefix``. Credentials, region and endpoint then come from the usual AWS
     variables or files (``AWS_ACCESS_KEY_ID``, ``AWS_PROFILE``, ``AWS_REGION``, ``AWS_ENDPOINT_URL``, ...). Credentials
-    are read once: where they expire after some hours, open the bucket again. The first opening writes a small object
-    there and deletes it, to see whether commits would be safe (:meth:`Bucket.icechunk`).
+    are read once: if they expire, open the bucket again. The first call writes a small object to the bucket and deletes
+    it, to test whether commits would be safe (:meth:`Bucket.icechunk`).
 
-    The local bucket lives in memory, behind an S3 API on 127.0.0.1 that starts with the first call and stops with the
+    The local bucket is in memory, behind an S3 API on 127.0.0.1 that starts with the first call and stops with the
     kernel.
 
     Raises
     ------
     StoreError
-        When the setting is malformed, no credentials are found, or the bucket does not let us in or write.
+        If the setting is malformed, no credentials are found, or the bucket refuses to be read or written.
     """
     url = os.environ.get(BUCKET_SETTING)
     learner = f"learner-{uuid.uuid4().hex[:8]}"
@@ -176,14 +176,14 @@ def open_bucket() -> Bucket:
                 f"or unset {BUCKET_SETTING} to work with the bucket on this machine"
             )
         frozen = keys.get_frozen_credentials()
-        # boto3 knows every place where endpoint and region may be set; the other libraries are told
+        # boto3 knows every place where endpoint and region can be set, and its result is passed to the other libraries
         check = session.client(
             "s3",
             config=Config(
                 connect_timeout=5,
                 read_timeout=10,
                 retries={"max_attempts": 1},
-                request_checksum_calculation="when_required",  # which not all services know
+                request_checksum_calculation="when_required",  # some services do not know checksums
             ),
         )
         answer = check.head_bucket(Bucket=match[1])
@@ -192,9 +192,9 @@ def open_bucket() -> Bucket:
         if asked not in _UNSAFE:
             _UNSAFE[asked] = _try_conditional_writes(check, match[1], f"{folder}/{learner}/try".lstrip("/"))
     except (ClientError, BotoCoreError, ValueError) as error:
-        advice = "check its name, region and your rights"
+        advice = "check its name, its region and your permissions"
         if getattr(error, "operation_name", "") in ("PutObject", "DeleteObject"):
-            advice = "the lessons list, read, write and delete objects there, so ask its owner for these rights"
+            advice = "the lessons list, read, write and delete objects there, so ask its owner for these permissions"
         raise StoreError(
             f"{url}: the bucket cannot be used ({error}); {advice}, "
             f"or unset {BUCKET_SETTING} to work with the bucket on this machine"
@@ -212,7 +212,7 @@ def open_bucket() -> Bucket:
 
 
 def counted_bucket() -> tuple[Bucket, LoopbackServer]:
-    """Return an empty bucket on this machine, and its server, which counts requests; for measuring.
+    """Return an empty bucket on this machine, and its server, which counts requests.
 
     The server stops with :meth:`~workshop.servers.LoopbackServer.close`, or with the kernel.
     """
@@ -221,21 +221,21 @@ def counted_bucket() -> tuple[Bucket, LoopbackServer]:
 
 
 def containers(prefix: str, store: Any, credentials: Any) -> tuple[icechunk.RepositoryConfig, dict]:
-    """Return what lets an Icechunk repository refer to files elsewhere, and its readers read them.
+    """Return the settings with which an Icechunk repository can refer to files elsewhere, and readers can read them.
 
     Parameters
     ----------
     prefix : str
-        URL below which the files are, with a slash at the end.
+        URL prefix of the files, with a slash at the end.
     store, credentials : Any
-        How Icechunk reaches them, such as ``icechunk.http_store()`` and ``icechunk.credentials.HttpAccess``.
+        How Icechunk accesses them, such as ``icechunk.http_store()`` and ``icechunk.credentials.HttpAccess``.
 
     Returns
     -------
     config : icechunk.RepositoryConfig
-        With one virtual chunk container. For creating a repository.
+        With one virtual chunk container, for creating a repository.
     authorization : dict
-        For ``authorize_virtual_chunk_access``, on creating and on every opening.
+        For ``authorize_virtual_chunk_access``, when creating and whenever opening the repository.
     """
     config = repository.settings()
     config.set_virtual_chunk_container(icechunk.VirtualChunkContainer(prefix, store))
@@ -243,7 +243,7 @@ def containers(prefix: str, store: Any, credentials: Any) -> tuple[icechunk.Repo
 
 
 def http_store(url: str) -> obstore.store.HTTPStore:
-    """Return a read-only obstore store for the files below an http(s) URL."""
+    """Return a read-only obstore store for the files under an http(s) URL."""
     return obstore.store.HTTPStore.from_url(url, client_options={"allow_http": True})
 
 

@@ -1,6 +1,6 @@
-"""GLAD tiles: where they are, what they are called, how one is opened and cut.
+"""GLAD tiles: their location and names, opening one, and selecting a box.
 
-Writing the sample world's tiles is ``sample.py``'s job; drawing them is ``maps.py``'s.
+``sample.py`` writes the sample world's tiles, and ``maps.py`` draws them.
 """
 
 import http.client
@@ -27,7 +27,7 @@ from workshop import legend
 
 YEARS = (2000, 2005, 2010, 2015, 2020)
 TILE_DEGREES = 10
-TILE_SIZE = 40_000  # pixels along either side of a tile
+TILE_SIZE = 40_000  # pixels along each side of a tile
 RESOLUTION = 0.00025  # degrees per pixel
 NORTH, SOUTH = 80, -60  # the tile grid's first and last edge, degrees
 
@@ -36,15 +36,15 @@ ROOT_SETTING = "GLAD_TILES"
 # The public root of GLAD GLCLUC2020 v2: https://glad.umd.edu/dataset/GLCLUC2020
 GLAD_URL = "https://storage.googleapis.com/earthenginepartners-hansen/GLCLU2000-2020/v2"
 TIMEOUT_SECONDS = 5
-# of a pixel: rounding passes, a shifted grid does not
+# of a pixel: rounding errors are smaller, shifts of the grid are larger
 TOLERANCE = 0.1
-# Set once, at import: GDAL reads the environment in other threads later. What is set already stays.
+# Set once, at import, because GDAL later reads the environment in other threads. Existing settings are kept.
 GDAL_SETTINGS = {
-    # GDAL would keep decoded strips in up to 5 % of the memory that a machine or container has, and what a lesson
-    # needs would depend on it. 128 MB are 3,200 strips of a tile.
+    # By default, GDAL caches decoded strips in up to 5 % of the machine's or container's memory, so a lesson's memory
+    # would depend on the machine. 128 MB are 3,200 strips of a tile.
     "GDAL_CACHEMAX": "128",
     "GDAL_HTTP_CONNECTTIMEOUT": str(TIMEOUT_SECONDS),
-    "GDAL_HTTP_LOW_SPEED_TIME": "20",  # give up when nothing has come for 20 s
+    "GDAL_HTTP_LOW_SPEED_TIME": "20",  # give up after 20 s without data
     "GDAL_HTTP_LOW_SPEED_LIMIT": "1",
     "GDAL_HTTP_MAX_RETRY": "3",
     "GDAL_HTTP_RETRY_DELAY": "1",
@@ -54,7 +54,7 @@ for _name, _value in GDAL_SETTINGS.items():
 
 
 class TileError(Exception):
-    """A tile, or a box on it, is not what the workshop relies on."""
+    """A tile, a raster or a box is not what the workshop needs."""
 
 
 class Box(NamedTuple):
@@ -77,7 +77,7 @@ def tile_corner(name: str) -> tuple[int, int]:
     Raises
     ------
     TileError
-        When the name is malformed or not on the 10-degree grid from 80N to 60S.
+        If the name is malformed or not on the 10-degree grid from 80N to 60S.
     """
     for lat in range(NORTH, SOUTH, -TILE_DEGREES):
         for lon in range(-180, 180, TILE_DEGREES):
@@ -90,12 +90,12 @@ def tile_corner(name: str) -> tuple[int, int]:
 
 
 def tile_name(lon: float, lat: float) -> str:
-    """Return the name of the tile that holds a point (in degrees); the upper and left edges belong to the tile.
+    """Return the name of the tile that contains a point (in degrees). The upper and left edges belong to the tile.
 
     Raises
     ------
     TileError
-        When the point is outside the tile grid.
+        If the point is outside the tile grid.
     """
     left = int(lon // TILE_DEGREES) * TILE_DEGREES
     top = -int(-lat // TILE_DEGREES) * TILE_DEGREES
@@ -107,12 +107,12 @@ def tile_name(lon: float, lat: float) -> str:
 def tiles_root(root: str | Path | None = None) -> str:
     """Return where tiles are read from: the argument, else the setting ``GLAD_TILES``, else ``data/``.
 
-    A relative folder in the setting begins at the project's folder, wherever the notebook is.
+    A relative folder in the setting is relative to the project's folder, not to the notebook's.
 
     Raises
     ------
     TileError
-        When the root is a URL of another kind than http or https.
+        If the root is a URL that is not http or https.
     """
     chosen = str(root or os.environ.get(ROOT_SETTING) or DATA)
     if is_url(chosen):
@@ -134,7 +134,7 @@ def tile_path(name: str, year: int, root: str | Path | None = None) -> str:
     Raises
     ------
     TileError
-        When the year or the name is not one of GLAD's.
+        If the year or the name is not one of GLAD's.
     """
     if year not in YEARS:
         raise TileError(f"{name} ({year}): no such year; GLAD has {', '.join(map(str, YEARS))}")
@@ -143,12 +143,12 @@ def tile_path(name: str, year: int, root: str | Path | None = None) -> str:
 
 
 def tile_source(name: str, year: int, root: str | Path | None = None) -> str:
-    """Return what to note as a tile's origin: its URL, or its path below the root; the root itself is private."""
+    """Return a tile's origin for metadata: its URL, or its path under the root, because a local root is private."""
     return tile_path(name, year, root) if is_url(tiles_root(root)) else f"{int(year)}/{name}.tif"
 
 
 def open_tile(name: str, year: int, root: str | Path | None = None, chunks: dict | None = None) -> xr.DataArray:
-    """Open one tile lazily, after checking what the lessons rely on.
+    """Open one tile lazily, after checking the properties that the lessons need.
 
     Parameters
     ----------
@@ -157,19 +157,19 @@ def open_tile(name: str, year: int, root: str | Path | None = None, chunks: dict
     root : str or Path, optional
         Folder or http(s) URL; see :func:`tiles_root`.
     chunks : dict, optional
-        Dask chunks, for example ``{"y": 1000}``; without it the array is lazy but not a Dask array.
+        Dask chunks, for example ``{"y": 1000}``. Without it, the array is lazy but not a Dask array.
 
     Returns
     -------
     xarray.DataArray
-        Dimensions ``(y, x)``, uint8, pixel-center coordinates in degrees, CRS in ``spatial_ref``;
-        neither scale, offset nor fill value.
+        Dimensions ``(y, x)``, uint8, pixel-center coordinates in degrees, CRS in ``spatial_ref``; no scale, offset
+        or fill value.
 
     Raises
     ------
     TileError
-        When the tile is missing, unreachable, truncated, or has another band count, data type,
-        CRS, orientation or extent than its name promises.
+        If the tile is missing, unreachable or truncated, or its band count, data type, CRS, orientation or extent is
+        wrong.
     """
     path = tile_path(name, year, root)
     source = check_tile(path, name, year)
@@ -178,8 +178,8 @@ def open_tile(name: str, year: int, root: str | Path | None = None, chunks: dict
     # scale_factor=1.0 and add_offset=0.0 would turn a Zarr round trip into float
     raster.attrs = {"long_name": "land cover class", "source": source}
     raster.encoding = {"grid_mapping": "spatial_ref"}
-    # The name says exactly where the pixels are; a file may be off by a billionth of a degree, and tiles of several
-    # years would then not stack.
+    # Coordinates come from the name. A file's own may be off by a billionth of a degree, and tiles of several years
+    # would then not stack.
     (lon, lat), (height, width) = tile_corner(name), raster.shape
     exact = Affine(TILE_DEGREES / width, 0, lon, 0, -TILE_DEGREES / height, lat)
     x, y = (exact.c + (np.arange(width) + 0.5) * exact.a, exact.f + (np.arange(height) + 0.5) * exact.e)
@@ -190,40 +190,40 @@ def open_tile(name: str, year: int, root: str | Path | None = None, chunks: dict
 
 
 def gdal_path(path: str) -> str:
-    """Return how GDAL is told to open a file or URL: of a URL without requests for side-car files, which tiles lack.
+    """Return the name under which GDAL opens a file or URL, without requesting sidecar files from a server.
 
-    What a ``.msk`` or ``.aux.xml`` beside a tile says is therefore known in a folder only.
+    A tile's ``.msk`` or ``.aux.xml`` is therefore only read from a folder.
     """
     return f"/vsicurl?empty_dir=yes&url={quote(path, safe='')}" if is_url(path) else path
 
 
 def check_tile(path: str, name: str, year: int) -> str:
-    """Check that a file is the tile that its name promises, and whole.
+    """Check that a file is complete and is the tile that its name promises.
 
     Parameters
     ----------
     path : str
         Path or http(s) URL of the file.
     name, year
-        As for :func:`open_tile`, which has the errors, too; the year only appears in these.
+        As for :func:`open_tile`, which also lists the errors. The year is only used in error messages.
 
     Returns
     -------
     str
-        Where the data is from: the TIFF's description, or GLAD where it has none.
+        The source of the data: the TIFF's description, or GLAD if it has none.
     """
     label = f"{name} ({year})"
     size = _remote_size(path, label) if is_url(path) else _local_size(path, label)
     if is_url(path):
-        rasterio.cache.invalidate(gdal_path(path))  # else GDAL remembers parts of a file that was replaced
+        rasterio.cache.invalidate(gdal_path(path))  # GDAL may have cached parts of a file that was replaced
     try:
         with rasterio.open(gdal_path(path)) as src:
             _validate(src, name, label, size)
             return src.tags().get("TIFFTAG_IMAGEDESCRIPTION", "GLAD GLCLUC2020 v2")
     except RasterioIOError as error:
         raise TileError(
-            f"{label}: {path} cannot be read as a GeoTIFF ({error}); fetch it again, or delete it and run "
-            "`python -m workshop.sample` where it is a tile of the sample world"
+            f"{label}: {path} cannot be read as a GeoTIFF ({error}); fetch it again, or if it is a tile of "
+            "the sample world, delete it and run `python -m workshop.sample`"
         ) from error
 
 
@@ -237,13 +237,13 @@ def _local_size(path: str, label: str) -> int:
 
 
 def _remote_size(url: str, label: str) -> int:
-    # One HEAD request tells 404 from an unreachable host, which GDAL's messages do not, and fails within seconds.
+    # One HEAD request distinguishes 404 from an unreachable host, unlike GDAL's messages, and fails within seconds.
     try:
         request = urllib.request.Request(url, method="HEAD")
         with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
-            size = int(response.headers["Content-Length"] or sys.maxsize)  # unknown: a cut file is found on reading
+            size = int(response.headers["Content-Length"] or sys.maxsize)  # unknown: reading finds a truncated file
     except urllib.error.HTTPError as error:
-        if error.code not in (405, 501):  # a server may refuse HEAD and yet serve the file
+        if error.code not in (405, 501):  # a server may refuse HEAD and still serve the file
             hint = "; not every tile of the grid has land" if error.code == 404 else ""
             raise TileError(f"{label}: {url} answered {error.code} {error.reason}{hint}") from error
         size = sys.maxsize
@@ -261,9 +261,9 @@ def _validate(src: rasterio.DatasetReader, name: str, label: str, size: int) -> 
             raise TileError(f"{label}: expected {what} {expected}, found {found}; {advice}")
 
     expect("band count", 1, src.count, "choose the land-cover band first")
-    expect("data type", "uint8", src.dtypes[0], "these are not GLAD's class codes as they were published")
+    expect("data type", "uint8", src.dtypes[0], "these are not GLAD's class codes as published")
     crs = "none" if src.crs is None else src.crs.to_string()
-    how = "reproject first, with nearest-neighbor resampling" if src.crs else "write it, if it only got lost"
+    how = "reproject first, with nearest-neighbor resampling" if src.crs else "write it, if it was only lost"
     expect("CRS", "EPSG:4326", crs, how)
     lon, lat = tile_corner(name)
     expected = (lon, lat - TILE_DEGREES, lon + TILE_DEGREES, lat)
@@ -276,15 +276,15 @@ def _validate(src: rasterio.DatasetReader, name: str, label: str, size: int) -> 
     if src.nodata not in (None, legend.NODATA):
         meaning = legend.table()["class"].get(src.nodata, "not used")
         raise TileError(
-            f"{label}: expected {legend.NODATA} as no data, found {src.nodata:g} declared, in the legend {meaning!r}; "
-            f"if these pixels are invalid, write {legend.NODATA} there, and in any case remove the declaration: open "
+            f"{label}: expected {legend.NODATA} as no data, found {src.nodata:g} declared, {meaning!r} in the legend; "
+            f"if these pixels are invalid, write {legend.NODATA} there; in any case, remove the declaration: open "
             'the file with rasterio.open(path, "r+") and set its nodata to None'
         )
-    # GDAL looks for a mask in a file of its own only until a web map's tile server has told it not to
+    # A web map's tile server stops GDAL from looking for a mask in a separate file, so look for that file, too
     if MaskFlags.per_dataset in src.mask_flag_enums[0] or os.path.exists(f"{src.name}.msk"):
         raise TileError(
             f"{label}: expected all pixels to be valid, found a mask beside them, which a cube of classes would lose; "
-            f"write a file without mask, with {legend.NODATA} where read_masks(1) of rasterio is 0"
+            f"write a file without a mask, with {legend.NODATA} where rasterio's read_masks(1) is 0"
         )
     if src.driver == "GTiff":
         _check_strips(src, label, size)
@@ -292,9 +292,9 @@ def _validate(src: rasterio.DatasetReader, name: str, label: str, size: int) -> 
 
 def _check_strips(src: rasterio.DatasetReader, label: str, size: int) -> None:
     remote = src.name.startswith("/vsicurl")
-    if not remote:  # where it costs a tenth of a second, and no request
+    if not remote:  # in a folder, this takes a tenth of a second and no request
         require_strips(src, label, (0, src.height))
-    # Strips are written from top to bottom, so a cut file lacks the last one.
+    # Strips are written from top to bottom, so a truncated file lacks the last one.
     height, width = src.block_shapes[0]
     end = 0
     for down in reversed(range(-(-src.height // height))):
@@ -305,38 +305,38 @@ def _check_strips(src: rasterio.DatasetReader, label: str, size: int) -> None:
             break
         if remote:
             raise TileError(
-                f"{label}: expected pixels in all of its strips, found none in the last one: the connection broke, so "
-                "try again, or the tile is sparse, which is read from a folder only"
+                f"{label}: expected pixels in all strips, found none in the last one; try again, in case the "
+                "connection broke; a sparse tile can only be read from a folder"
             )
     if end > size:
         raise TileError(f"{label}: truncated; expected at least {end:,} bytes, found {size:,}; fetch it again")
 
 
 def require_strips(src: rasterio.DatasetReader, label: str, rows: tuple[int, int]) -> None:
-    """Raise an error if a tile does not say where the pixels of some rows are; GDAL would read them as class 0.
+    """Raise an error if GDAL does not know where the pixels of some rows are; it would read them as class 0.
 
-    GDAL reads the index of the strips piece by piece, when it needs it. When the server goes away in between, GDAL
-    takes the strips for ones that were never written. Call this before reading the rows: what is known then, is kept.
+    GDAL reads the index of the strips in parts, as needed. If the server stops answering in between, GDAL treats the
+    strips as never written. Call this before reading the rows: GDAL then keeps the index of these rows.
 
     Raises
     ------
     TileError
-        When the place or the size of a block of these rows (first, last + 1) is unknown.
+        If the offset or the size of a block in these rows (first, last + 1) is unknown.
     """
     if src.driver != "GTiff" or (src.nodata == legend.NODATA and not src.name.startswith("/vsicurl")):
-        return  # not a TIFF, or sparse: what was never written reads as no data, as declared
+        return  # not a TIFF, or sparse: strips never written read as no data, as declared
     height, width = src.block_shapes[0]
     for down in range(rows[0] // height, -(-rows[1] // height)):
-        for right in range(-(-src.width // width)):  # one, unless the tile is cut into squares
+        for right in range(-(-src.width // width)):  # one, unless the TIFF is tiled
             if not all(src.get_tag_item(f"BLOCK_{what}_{right}_{down}", "TIFF", bidx=1) for what in ("OFFSET", "SIZE")):
                 raise TileError(
-                    f"{label}: expected to learn where the pixels of row {down * height} are, found nothing; they were "
-                    "never written, and would read as class 0, or the server stopped to answer: fetch it again"
+                    f"{label}: expected the offset of the pixels of row {down * height}, found none: they were never "
+                    "written, or the server stopped answering, and they would read as class 0; fetch it again"
                 )
 
 
 def check_box(box: Box) -> Box:
-    """Return a box as a :class:`Box`, or raise a TileError when it is none."""
+    """Return a box as a :class:`Box`, or raise a TileError if it is invalid."""
     if len(box) != 4 or not all(isfinite(side) for side in box):
         raise TileError(f"{box}: expected four finite numbers (west, south, east, north), in degrees")
     box = Box(*box)
@@ -350,7 +350,7 @@ def check_box(box: Box) -> Box:
 def pixel_slices(box: Box, corner: tuple[float, float] = (-180, NORTH)) -> tuple[slice, slice]:
     """Return the rows and columns that a box covers, rounded to pixel edges.
 
-    They are counted from the upper left corner (longitude, latitude) of a tile, or of the whole grid of tiles.
+    They are counted from the upper left corner (longitude, latitude) of a tile, or by default of the tile grid.
     """
     lon, lat = corner
     rows = slice(round((lat - box.north) / RESOLUTION), round((lat - box.south) / RESOLUTION))
@@ -361,13 +361,13 @@ def pixel_slices(box: Box, corner: tuple[float, float] = (-180, NORTH)) -> tuple
 def axis(raster: xr.DataArray, name: str) -> tuple[float, float]:
     """Return the center of the first pixel along ``"y"`` or ``"x"``, and the step to the next, from the coordinates.
 
-    A raster may run either way and be thinned; the GeoTransform that it carries may be that of another raster. Only
-    where there is a single pixel, it says the size, if it also says where that pixel is.
+    A raster may run in either direction and be thinned. Its GeoTransform may be left over from another raster. It is
+    only used for the size of a single pixel, and only if it agrees with that pixel's position.
 
     Raises
     ------
     TileError
-        When there are no coordinates, they are not even, or a single pixel has no size.
+        If there are no coordinates, they are unevenly spaced, or the size of a single pixel is unknown.
     """
     if name not in raster.dims or name not in raster.coords or not raster.sizes[name]:
         raise TileError(
@@ -380,22 +380,22 @@ def axis(raster: xr.DataArray, name: str) -> tuple[float, float]:
         edge, step = (top, down) if name == "y" else (left, right)
         if not abs(edge + step / 2 - centers[0]) <= TOLERANCE * abs(step):
             raise TileError(
-                f"expected two pixels along {name}, or one of known size, found one whose GeoTransform is missing, or "
-                "of another raster; cut it with tiles.select_box"
+                f"expected two pixels along {name}, or one of known size, found one whose GeoTransform is missing or "
+                "belongs to another raster; select it with tiles.select_box"
             )
         return float(centers[0]), step
     first, step = float(centers[0]), float((centers[-1] - centers[0]) / (centers.size - 1))
     off = np.abs(centers - (first + step * np.arange(centers.size)))
-    if not step or not (off <= TOLERANCE * abs(step)).all():  # NaN is off, too
+    if not step or not (off <= TOLERANCE * abs(step)).all():  # also true for NaN
         raise TileError(
             f"expected pixels in even steps along {name}, found {centers[int(np.argmax(off))]:.6f} where "
-            f"{first + step * int(np.argmax(off)):.6f} was due; sort the raster, or put it on an even grid first"
+            f"{first + step * int(np.argmax(off)):.6f} was expected; sort the raster, or put it on an even grid"
         )
     return first, step
 
 
 def place(raster: xr.DataArray) -> Affine:
-    """Return the transform of a raster, as its coordinates have it; see :func:`axis`."""
+    """Return the transform of a raster from its coordinates; see :func:`axis`."""
     return _transform(*axis(raster, "y"), *axis(raster, "x"))
 
 
@@ -404,7 +404,7 @@ def _transform(y: float, down: float, x: float, right: float) -> Affine:
 
 
 def north_up(raster: xr.DataArray) -> xr.DataArray:
-    """Return a raster ``(y, x)`` with ``y`` falling, ``x`` rising, and the transform that its coordinates have."""
+    """Return a raster ``(y, x)`` with ``y`` descending, ``x`` ascending, and the transform of its coordinates."""
     if set(raster.dims) != {"y", "x"}:
         raise TileError(f"expected a raster with dimensions (y, x), found {raster.dims}; choose the others with isel")
     raster = raster.transpose("y", "x").isel(
@@ -415,24 +415,24 @@ def north_up(raster: xr.DataArray) -> xr.DataArray:
 
 
 def select_box(raster: xr.DataArray, box: Box) -> xr.DataArray:
-    """Cut a box out of a raster by its labels: the pixels whose centers are inside.
+    """Select a box from a raster by labels: the pixels whose centers are inside.
 
     Parameters
     ----------
     raster : xarray.DataArray
-        With ``y`` and ``x`` in degrees, evenly spaced, in either direction.
+        With evenly spaced ``y`` and ``x`` in degrees, in either direction.
     box : Box
         In degrees.
 
     Returns
     -------
     xarray.DataArray
-        In the order of the raster, with a transform of its own.
+        In the raster's order, with the transform of the box.
 
     Raises
     ------
     TileError
-        When the box is upside down, empty, or reaches beyond the raster; or the raster's pixels are not even.
+        If the box is upside down, empty, or reaches beyond the raster, or the raster's pixels are unevenly spaced.
     """
     box = check_box(box)
     spans = {}
@@ -447,11 +447,11 @@ def select_box(raster: xr.DataArray, box: Box) -> xr.DataArray:
         inside = np.flatnonzero((raster[name] >= low) & (raster[name] <= high))
         if not inside.size:
             raise TileError(
-                f"{box}: empty; it holds no pixel center along {name}, so make it at least one pixel ({abs(step):g}°) "
-                "wide"
+                f"{box}: empty; it contains no pixel center along {name}, so make it at least one pixel "
+                f"({abs(step):g}°) wide"
             )
         spans[name] = slice(inside[0], inside[-1] + 1)
     cut = raster.isel(spans)
-    # the raster's transform begins at the raster's corner; readers that trust it would put the box there
+    # readers that trust the raster's transform would put the box at the raster's corner
     (y, down), (x, right) = ((grid[k][0] + spans[k].start * grid[k][1], grid[k][1]) for k in ("y", "x"))
     return cut.rio.write_transform(_transform(y, down, x, right))

@@ -1,7 +1,7 @@
-"""Virtual tiles: GLAD's GeoTIFFs as references, which Zarr reads in place. Copying them is ``datacube.py``'s job.
+"""Virtual tiles: GLAD's GeoTIFFs as references, which Zarr reads in place. ``datacube.py`` copies tiles instead.
 
-The library calls are those that lesson 06 writes out. A process that reads references into real tiles must import this
-module, for its LZW decoder; a Dask worker does so by itself when it is sent an array that was opened where it is.
+Lesson 06 shows these library calls. A process that reads references to real tiles must import this module for its LZW
+decoder. A Dask worker imports it automatically when it gets an array from a process that has imported it.
 """
 
 import asyncio
@@ -33,25 +33,25 @@ from workshop import conventions, legend, stores
 from workshop.repository import ARRAY
 from workshop.tiles import gdal_path, is_url, open_tile, tile_path, tiles_root
 
-DIGEST = "source_digest"  # the coordinate by which check_sources knows each year's file
-SAMPLES, SAMPLE_BYTES = 16, 65_536  # how many strips a digest reads, and how much of each at most
+DIGEST = "source_digest"  # the coordinate with which check_sources recognizes each year's file
+SAMPLES, SAMPLE_BYTES = 16, 65_536  # how many strips a digest reads, and how many bytes of each at most
 REWRITE = 'rewrite it with rasterio.shutil.copy(old, new, driver="GTiff", compress="LZW", blockysize=1, nbits=8)'
 
 
 class VirtualError(Exception):
-    """Tiles cannot be read through references as they are; the message says what to do instead."""
+    """Tiles cannot be read through references; the message says what to do."""
 
 
-# virtual-tiff says at every opening that its codecs are its own; lesson 06 says it once.
+# virtual-tiff warns at every opening that its codecs are not in the specification; lesson 06 says it once.
 warnings.filterwarnings("ignore", message="Imagecodecs codecs are not in the Zarr version 3 specification")
 
 
 class StripLZW(LZWCodec):
-    """TIFF's LZW, also for streams that do not say where they end.
+    """TIFF's LZW, also for streams without an end-of-information code.
 
-    TIFF 6.0 wants an end-of-information code after each strip. Some real GLAD tiles have none, only padding, which
-    virtual-tiff's own decoder takes for data (https://github.com/virtual-zarr/virtual-tiff/pull/104). This one stops
-    when the strip is full, as libtiff does.
+    TIFF 6.0 requires this code after each strip. Some real GLAD tiles only have padding there, which virtual-tiff's own
+    decoder treats as data (https://github.com/virtual-zarr/virtual-tiff/pull/104). This decoder stops when the strip is
+    full, as libtiff does.
     """
 
     async def _decode_single(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> Buffer:
@@ -60,7 +60,7 @@ class StripLZW(LZWCodec):
         if len(pixels) != size:
             raise VirtualError(
                 f"expected an LZW strip of {size:,} bytes, found {len(pixels):,}; "
-                "the tile is damaged or was replaced: fetch it again, then write its references again"
+                "the tile is damaged or was replaced; fetch it again, then write its references again"
             )
         return chunk_spec.prototype.buffer.from_bytes(pixels)
 
@@ -70,7 +70,7 @@ zarr.config.set({"codecs.imagecodecs_lzw": f"{__name__}.{StripLZW.__name__}"})
 
 
 def locate_tile(name: str, year: int, root: str | Path | None = None) -> tuple[str, ObjectStoreRegistry]:
-    """Return a tile's URL (``file://`` for a local one), and a registry with the store that answers for it."""
+    """Return a tile's URL (``file://`` for a local one), and a registry with the store that reads it."""
     path = tile_path(name, year, root)
     url = path if is_url(path) else file_url(path)
     parts = urlsplit(url)
@@ -79,21 +79,21 @@ def locate_tile(name: str, year: int, root: str | Path | None = None) -> tuple[s
 
 
 def open_virtual_tile(name: str, year: int, root: str | Path | None = None) -> xr.Dataset:
-    """Open one tile as references to its strips. A few strips are read, to check the references and to know the file.
+    """Open one tile as references to its strips. A few strips are read to check the references and to make a digest.
 
-    The arguments and their errors are those of :func:`workshop.tiles.open_tile`.
+    The arguments and their errors are the same as for :func:`workshop.tiles.open_tile`.
 
     Returns
     -------
     xarray.Dataset
         ``lulc (year, y, x)``, uint8, one year, backed by a ManifestArray, with pixel-center coordinates in degrees and
-        the CRS in ``spatial_ref``. What no reference covers reads as 255, no data. ``source_digest (year)``, uint64,
+        the CRS in ``spatial_ref``. Chunks without a reference read as 255, no data. ``source_digest (year)``, uint64,
         is for :func:`check_sources`.
 
     Raises
     ------
     VirtualError
-        When references cannot express the file, or its server does not send parts of a file.
+        If references cannot represent the file, or its server does not support range requests.
     """
     path, label = gdal_path(tile_path(name, year, root)), f"{name} ({year})"
     with open_tile(name, year, root) as like:  # checked
@@ -104,23 +104,23 @@ def open_virtual_tile(name: str, year: int, root: str | Path | None = None) -> x
     with rasterio.open(path) as src:
         bits = src.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", "8")
         if (src.driver, bits) != ("GTiff", "8"):
-            raise VirtualError(f"{label}: expected a GTiff of 8 bits a pixel, found {src.driver} of {bits}; {REWRITE}")
+            raise VirtualError(f"{label}: expected an 8-bit GTiff, found {src.driver} of {bits} bits; {REWRITE}")
         try:
             virtual, digest = _parse(src, url, registry)
         except VirtualError:
             raise
-        except Exception as error:  # each of the libraries has errors of its own
+        except Exception as error:  # each library has its own errors
             reason = " ".join(str(error).split())[:200]
             if "Range request not supported" in reason:
                 raise VirtualError(
                     f"{label}: expected a server that sends parts of a file, found one that sends all of it; choose "
-                    "a server that answers range requests, or put the tiles into a folder"
+                    "a server that supports range requests, or put the tiles into a folder"
                 ) from error
             raise VirtualError(
-                f"{label}: expected strips or tiles of one size, none of them empty, encoded as virtual-tiff knows, "
+                f"{label}: expected strips or tiles of one size, none of them empty, in an encoding of virtual-tiff's, "
                 f"found: {reason}; {REWRITE}, or copy its pixels"
             ) from error
-    # 0 is a class, so what no reference covers must read as "no data"
+    # 0 is a class, so chunks without a reference must read as "no data"
     metadata = virtual.metadata.to_dict() | {"fill_value": legend.NODATA, "attributes": {}}
     references = ManifestArray(metadata=ArrayV3Metadata.from_dict(metadata), chunkmanifest=virtual.manifest)
     layer = xr.Variable(("y", "x"), references, attributes)
@@ -136,13 +136,13 @@ def _parse(src: rasterio.DatasetReader, url: str, registry: ObjectStoreRegistry)
     entries = [virtual.manifest.get_entry(place) for place in np.ndindex(grid)]
     offsets, lengths = (np.array([entry[key] for entry in entries]) for key in ("offset", "length"))
 
-    # The longest chunk has most to say about whether the parser knows how the file is encoded.
+    # The longest chunk is the best test of whether the parser handles the file's encoding.
     chunk = np.unravel_index(lengths.argmax(), grid)
     decoded = zarr.open_array(manifests, path="0", mode="r")
     top, left = (int(k * size) for k, size in zip(chunk, decoded.chunks, strict=True))
     found = decoded[top : top + decoded.chunks[0], left : left + decoded.chunks[1]]
     if not np.array_equal(found, src.read(1, window=Window(left, top, *found.shape[::-1]))):
-        raise ValueError(f"other pixels than GDAL reads at row {top}, column {left}")
+        raise ValueError(f"pixels that differ from GDAL's at row {top}, column {left}")
 
     store, key = registry.resolve(url)
     picked = np.unique(np.linspace(0, len(offsets) - 1, SAMPLES).astype(int))
@@ -154,25 +154,25 @@ def _parse(src: rasterio.DatasetReader, url: str, registry: ObjectStoreRegistry)
 
 
 def check_sources(cube: xr.DataArray | xr.Dataset, name: str, root: str | Path | None = None) -> None:
-    """Check that the files of a cube of references are those from which the references were made.
+    """Check that a virtual cube's files are still the ones from which its references were made.
 
-    Icechunk refuses a file that is newer than its references. It does not notice an older one in its place, as
-    ``rsync -a``, ``cp -p`` and ``curl -R`` leave it, nor one of the same second, nor any where a server ignores
-    ``If-Unmodified-Since``. This check computes each file's digest again: of its size, the offsets and lengths of all
-    its strips, and the bytes of 16 strips spread evenly (of each, the first 64 kB). It cannot notice a file in which
-    all these are the same, such as an uncompressed one that differs in other strips only.
+    Icechunk refuses a file that is newer than its references. It does not notice a replacement with an older time
+    stamp (from ``rsync -a``, ``cp -p`` or ``curl -R``) or from the same second, nor any replacement if a server ignores
+    ``If-Unmodified-Since``. This check computes each file's digest again from its size, the offsets and lengths of all
+    its strips, and the first 64 kB of 16 evenly spread strips. It cannot notice a file in which all of these are the
+    same, such as an uncompressed file that differs only in other strips.
 
     Parameters
     ----------
     cube : xarray.DataArray or xarray.Dataset
         As :func:`workshop.repository.read` opens it, with ``source_digest (year)``.
     name, root
-        As they were for :func:`open_virtual_tile`, whose errors this function has, too. The root may be another one.
+        As for :func:`open_virtual_tile`, whose errors this function also raises. The root may differ.
 
     Raises
     ------
     VirtualError
-        When the files of some years are others, or the cube has no digests.
+        If the files of some years have changed, or the cube has no digests.
     """
     if DIGEST not in cube.coords:
         raise VirtualError(
@@ -192,13 +192,13 @@ def check_sources(cube: xr.DataArray | xr.Dataset, name: str, root: str | Path |
 def combine(layers: Iterable[xr.Dataset]) -> xr.Dataset:
     """Stack virtual tiles of one place along ``year``, in the order given, without reading pixels.
 
-    xarray refuses tiles of another grid, and VirtualiZarr those that are cut or compressed in another way.
+    xarray refuses tiles on different grids, and VirtualiZarr refuses tiles with different chunks or compression.
     """
     return xr.concat(layers, dim="year", join="exact", coords="minimal", compat="equals", combine_attrs="override")
 
 
 def containers(root: str | Path | None = None) -> tuple[icechunk.RepositoryConfig, dict]:
-    """Return :func:`workshop.stores.containers` for everything below a root, see :func:`workshop.tiles.tiles_root`."""
+    """Return :func:`workshop.stores.containers` for everything under a root; see :func:`workshop.tiles.tiles_root`."""
     root = tiles_root(root)
     if is_url(root):
         store = icechunk.http_store({"allow_http": "true"})
@@ -208,16 +208,16 @@ def containers(root: str | Path | None = None) -> tuple[icechunk.RepositoryConfi
 
 
 def file_url(path: str | Path) -> str:
-    """Return a path as a ``file://`` URL with blanks and accented characters as they are, the way obstore wants them.
+    """Return a path as a ``file://`` URL in which spaces and accented characters are not escaped, as obstore needs.
 
     Raises
     ------
     VirtualError
-        When the path holds a character that means something else in a URL.
+        If the path contains a character that has another meaning in a URL.
     """
-    path = os.path.abspath(path)  # a link stays what it is called
+    path = os.path.abspath(path)  # does not resolve links
     if set(path) & set("#?%"):
         raise VirtualError(
-            f"expected a path without '#', '?' and '%', found {path}; references cannot hold these: move it"
+            f"expected a path without '#', '?' and '%', found {path}; references cannot contain these, so move it"
         )
     return unquote(Path(path).as_uri())

@@ -1,7 +1,6 @@
-"""The world's cube: one grid for all of GLAD's tiles and years, filled tile by tile, in parallel.
+"""The cube of the world: one grid for all of GLAD's tiles and years, filled tile by tile, in parallel.
 
-One box of one tile through the years is the business of ``datacube.py``.
-The library calls are those that lesson 07 writes out.
+``datacube.py`` builds the cube of one box. Lesson 07 shows these library calls.
 """
 
 import asyncio
@@ -48,29 +47,29 @@ from workshop.tiles import (
     tile_source,
 )
 
-OUTCOMES = ("written", "there already", "outside the box")  # of a tile that did not fail
+OUTCOMES = ("written", "there already", "outside the box")  # unless a tile failed
 SHAPE = (round((NORTH - SOUTH) / RESOLUTION), round(360 / RESOLUTION))  # pixels along y and x: 560,000 x 1,440,000
 CHUNK = 1000  # pixels along y and x; one year deep
-PART = 10 * CHUNK  # rows of a tile that a worker writes at once, so that a few tiles keep many workers busy
-LEVELS = (1, 8, 40, 200, CHUNK)  # groups 0 to 4: pixels of the cube along y and x in a pixel of the level
-MARKS = f"{LEVELS.index(CHUNK)}/ingested"  # beside the overview whose pixels are chunks, of which it has the shape
+PART = 10 * CHUNK  # rows of a tile per task, so that a few tiles keep many workers busy
+LEVELS = (1, 8, 40, 200, CHUNK)  # groups 0 to 4: cube pixels along y and x per pixel of the level
+MARKS = f"{LEVELS.index(CHUNK)}/ingested"  # same shape as the overview beside it, which has one pixel per chunk
 UTAH_TILES = ("50N_120W", "50N_110W", "40N_120W", "40N_110W")
 UTAH = Box(west=-114.06, south=36.99, east=-109.04, north=42.01)
 
 
 def create(storage: icechunk.Storage, years: tuple[int, ...] = YEARS) -> icechunk.Repository:
-    """Create the cube of the whole world, in which nothing is written yet, and commit it on ``main``.
+    """Create the cube of the whole world, without pixels, and commit it on ``main``.
 
-    Its levels are groups, as the convention ``multiscales`` has it. ``0`` holds the array ``lulc (year, 560000,
+    Its levels are groups, following the convention ``multiscales``. ``0`` holds the array ``lulc (year, 560000,
     1440000)``, uint8, in chunks of 1000 x 1000 pixels, ``1`` to ``4`` the overviews. The coarsest also has the array
-    ``ingested``: one mark per chunk that :func:`ingest` wrote. The references of one tile share a manifest, so that
-    a commit rewrites those of its own tiles only.
+    ``ingested``, with one mark per chunk that :func:`ingest` wrote. Each tile's references are in their own manifest,
+    so a commit rewrites only its own tiles' references.
 
     Raises
     ------
     CubeError
-        When a year is not one of GLAD's, or they are not in order: the cube will never hold others. When there is a
-        cube already.
+        If a year is not one of GLAD's or the years are not in order, because they cannot be changed later. If there is
+        already a cube.
     """
     if not len(years) or any(year not in YEARS for year in years) or list(years) != sorted(set(years)):
         raise CubeError(f"creating the world: expected years of {YEARS} in order, each once, found {years}")
@@ -78,7 +77,7 @@ def create(storage: icechunk.Storage, years: tuple[int, ...] = YEARS) -> icechun
     session = repo.writable_session("main")
     if there := repository.years(session.store):
         raise CubeError(
-            f"creating the world: expected an empty place, found a cube of {there}; go on with world.ingest"
+            f"creating the world: expected an empty place, found a cube of {there}; continue with world.ingest"
         )
     grids = [_write_grid(session, level, years) for level in range(len(LEVELS))]
     zarr.open_group(session.store, mode="a").attrs.update(conventions.pyramid(grids))
@@ -87,7 +86,7 @@ def create(storage: icechunk.Storage, years: tuple[int, ...] = YEARS) -> icechun
 
 
 def _settings() -> icechunk.RepositoryConfig:
-    """Return the repository's settings, with which the references of each tile are in a manifest of their own."""
+    """Return the repository's settings, which put the references of each tile into their own manifest."""
     axis, per_tile = icechunk.ManifestSplitDimCondition.Axis, TILE_SIZE // CHUNK
     lulc = icechunk.ManifestSplitCondition.name_matches(ARRAY)
     split = icechunk.ManifestSplittingConfig.from_dict({lulc: {axis(1): per_tile, axis(2): per_tile}})
@@ -95,7 +94,7 @@ def _settings() -> icechunk.RepositoryConfig:
 
 
 def _write_grid(session: icechunk.Session, level: int, years: tuple[int, ...]) -> xr.Dataset:
-    """Write coordinates, CRS and an array without chunks of one level; return the grid."""
+    """Write the coordinates, the CRS and an empty array of one level; return the grid."""
     factor = LEVELS[level]
     size = RESOLUTION * factor
     shape = tuple(pixels // factor for pixels in SHAPE)
@@ -108,14 +107,14 @@ def _write_grid(session: icechunk.Session, level: int, years: tuple[int, ...]) -
     )
     grid = grid.rio.write_crs("EPSG:4326").rio.write_transform().rio.write_coordinate_system()
     where = conventions.georeference(grid)
-    # neighbors differ in their last bytes only: shuffled, two million numbers take 0.15 MB instead of 2.1
+    # neighboring coordinates differ only in their last bytes: shuffled, two million take 0.15 MB instead of 2.1
     shuffled = {"compressors": [BloscCodec(cname="zstd", shuffle="shuffle", typesize=8)]}
     encoding = {axis: shuffled | {"chunks": (min(TILE_SIZE, grid.sizes[axis]),)} for axis in ("y", "x")}
     to_icechunk(grid.assign_attrs(where), session, group=str(level), encoding=encoding)
     wide = min(TILE_SIZE, max(PART, 250 * factor))
     layout = {
         "shape": (len(years), *shape),
-        # no two workers may write to one chunk: of an overview, it is at most what one of them brings
+        # two workers must not write to one chunk, so an overview's chunk is at most what one worker writes
         "chunks": (1, CHUNK, CHUNK) if not level else (1, PART // factor, wide // factor),
         "dimension_names": ("year", "y", "x"),
     }
@@ -130,12 +129,12 @@ def _write_grid(session: icechunk.Session, level: int, years: tuple[int, ...]) -
 
 
 def read_overview(repo: icechunk.Repository, factor: int) -> xr.DataArray:
-    """Open an overview lazily: ``(year, y, x)``, uint8; each pixel is the most frequent class of factor x factor ones.
+    """Open an overview lazily: ``(year, y, x)``, uint8. Each pixel is the most frequent class of factor x factor.
 
     The factor is one of :data:`LEVELS`.
 
-    Where two classes are as frequent, it is the one with the lower value. No data counts like a class. Overviews
-    show what :func:`ingest` wrote: edits by :func:`workshop.datacube.write_region` do not reach them.
+    If two classes are equally frequent, the lower value is used. No data counts as a class. Overviews show what
+    :func:`ingest` wrote: :func:`workshop.datacube.write_region` does not update them.
     """
     return repository.read(repo, str(LEVELS.index(factor)))
 
@@ -143,19 +142,19 @@ def read_overview(repo: icechunk.Repository, factor: int) -> xr.DataArray:
 def ingested(repo: icechunk.Repository) -> xr.DataArray:
     """Open the marks of the chunks that :func:`ingest` wrote lazily: ``(year, 560, 1440)``, bool.
 
-    They are a part of the cube, so expiring the history keeps them, and going back to a snapshot takes them along.
+    They are part of the cube, so expiring the history keeps them, and a reset to an earlier snapshot resets them.
     """
     store, (group, name) = repo.readonly_session("main").store, MARKS.split("/")
     return xr.open_zarr(store, group=group, consolidated=False, decode_coords="all", chunks=None)[name]
 
 
 def build(storage: icechunk.Storage, years: tuple[int, ...] = YEARS, box: Box = UTAH) -> icechunk.Repository:
-    """Make the cube of the world with a box of Utah's tiles in it, or complete it where an earlier run stopped.
+    """Make the cube of the world with a box of Utah's tiles, or continue where an earlier run stopped.
 
     Raises
     ------
     CubeError
-        When a tile failed, beside the errors of :func:`create` and :func:`ingest`.
+        If a tile failed. :func:`create` and :func:`ingest` have more errors.
     """
     repo = repository.open_or_create(storage, _settings())
     if not repository.years(repo.readonly_session("main").store):
@@ -180,26 +179,26 @@ def ingest(
 ) -> pd.DataFrame:
     """Write tiles into the cube, many at a time, and commit each year once.
 
-    Chunks that were ingested are left alone, with what was changed there since, so the same call goes on where an
-    earlier one was interrupted, and a larger box brings only what is missing. A tile that fails does not hold up the
-    others: nothing of it is committed, and the same call tries it again. So does a tile with pixels in a chunk that was
-    never ingested: they were written by other means. After an interrupt (Ctrl-C) the tiles that are whole are
-    committed; after a kill, those of the years before.
+    Chunks that were ingested are left alone, including later edits. The same call therefore continues an interrupted
+    one, and a larger box only adds what is missing. A tile that fails does not stop the others: nothing of it is
+    committed, and the same call tries it again. A tile also fails if a chunk that was never ingested has pixels: they
+    were written by other means. After an interrupt (Ctrl-C), the complete tiles are committed. After a kill, only the
+    earlier years are.
 
     Parameters
     ----------
     repo : icechunk.Repository
         Made by :func:`create`.
     names, years : iterable
-        Of tiles, such as ``"50N_120W"``; and of the cube's years.
+        Names of tiles, such as ``"50N_120W"``, and years of the cube.
     box : Box, optional
-        In degrees: of each tile, only the chunks that the box touches.
+        In degrees. Only the chunks that the box touches are written.
     root : str, optional
         Folder or http(s) URL of the tiles; see :func:`workshop.tiles.tiles_root`.
     overwrite : bool
-        Write all that is asked for, over what was ingested and over all changes.
+        Write all requested chunks, and replace ingested ones and all edits.
     executor : concurrent.futures.Executor, optional
-        What does the work: a thread per core, at most four; or a Dask cluster's ``client.get_executor()``.
+        By default one thread per core, at most four. Alternatively, a Dask cluster's ``client.get_executor()``.
     progress : tqdm, optional
         Advanced by one per tile and year.
 
@@ -212,9 +211,9 @@ def ingest(
     Raises
     ------
     CubeError
-        When the repository holds no such cube, or a year is not in it.
+        If the repository holds no such cube, or a year is not in it.
     workshop.tiles.TileError
-        When a name is not one of GLAD's, or the box is none.
+        If a name is not one of GLAD's, or the box is invalid.
     """
     names, years = list(dict.fromkeys(names)), list(dict.fromkeys(years))
     for name in names:
@@ -229,7 +228,7 @@ def ingest(
         raise CubeError(f"ingest: expected a cube made by world.create, found one without {MARKS}; create a new one")
     if set(years) - set(there):
         raise CubeError(f"ingest: expected years of the cube, {there}, found {years}")
-    # each thread decodes a band of its own: more of them would take more memory than a laptop has to spare
+    # each thread decodes its own band, and more threads would take too much of a laptop's memory
     own = None if executor else ThreadPoolExecutor(min(4, CPU_COUNT))
     try:
         how = box, root, overwrite, executor or own, progress
@@ -260,7 +259,7 @@ def _ingest_year(
 
     def write(session: icechunk.Session) -> tuple[str, dict[str, Any]] | None:
         nonlocal interrupted
-        if interrupted:  # and another commit landed first: what was asked for is to stop
+        if interrupted:  # and another commit landed first, so stop
             return None
         marks = zarr.open_array(session.store, path=MARKS, mode="r")
         index = repository.years(session.store).index(year)
@@ -307,9 +306,9 @@ def _ingest_year(
 
 
 def _region(name: str, box: Box | None) -> tuple[list[int], list[int]]:
-    """Return the first and last (exclusive) row and column of the cube that a tile fills, or its part for a box.
+    """Return the first and last (exclusive) row and column of the cube that a tile fills, or its part in a box.
 
-    Only whole chunks: a chunk belongs to one tile, so no two workers ever write the same one.
+    The region has only whole chunks. Each chunk belongs to one tile, so two workers never write the same one.
     """
     lon, lat = tile_corner(name)
     tile = pixel_slices(Box(lon, lat - TILE_DEGREES, lon + TILE_DEGREES, lat))
@@ -322,15 +321,15 @@ def _region(name: str, box: Box | None) -> tuple[list[int], list[int]]:
 
 
 def _cells(index: int, rows: list[int], cols: list[int], factor: int) -> tuple[int, slice, slice]:
-    """Return where a part of the cube is in an array that has one cell for factor x factor pixels."""
+    """Return where a part of the cube is in an array that has one cell per factor x factor pixels."""
     return index, slice(rows[0] // factor, rows[1] // factor), slice(cols[0] // factor, cols[1] // factor)
 
 
 def _attempt(session: icechunk.Session, *args: Any) -> tuple[icechunk.Session | None, str]:
-    """Write a tile; return the session, or what went wrong, which a cluster would print on every worker's terminal."""
+    """Write a tile; return the session, or the error as text. A cluster would print a raised error on each terminal."""
     try:
         return write_tile(session, *args), ""
-    except Exception as error:  # whatever it is, the other tiles go on
+    except Exception as error:  # the other tiles continue
         return None, f"{type(error).__name__}: {error}"
 
 
@@ -343,7 +342,7 @@ def write_tile(
     root: str | None = None,
     overwrite: bool = False,
 ) -> icechunk.Session:
-    """Write one tile, or a part of it, into a fork of a session, a row of chunks at a time; return the fork.
+    """Write a tile or part of it into a fork of a session, one row of chunks at a time; return the fork.
 
     Chunks that were ingested before are left alone.
 
@@ -352,19 +351,19 @@ def write_tile(
     name, year, root
         As for :func:`workshop.tiles.open_tile`.
     rows, cols : [int, int]
-        First and last (exclusive) row and column of the cube; borders of chunks, and inside the tile. Two sessions
-        that are to be merged must not write rows of the same tile between the same multiples of 10,000: they would
-        overwrite each other's overviews and marks.
+        First and last (exclusive) row and column of the cube, on chunk borders and inside the tile. If two forks will
+        be merged, they must not both write rows of one tile between the same multiples of 10,000: they would overwrite
+        each other's overviews and marks.
     overwrite : bool
-        Write all chunks, whatever is there.
+        Write all chunks, even over existing pixels.
 
     Raises
     ------
     workshop.tiles.TileError
-        When the tile is missing, damaged, or not what its name promises.
+        If the tile is missing, damaged, or not what its name promises.
     CubeError
-        When rows or columns are not borders of chunks inside the tile, the cube's chunks are others, a value is not in
-        the legend, or a chunk that was never ingested has pixels.
+        If rows or columns are not chunk borders inside the tile, the cube has other chunks, a value is not in the
+        legend, or a chunk that was never ingested has pixels.
     """
     label = f"{name} ({year})"
     (tile_top, _), (tile_left, _) = region = _region(name, None)
@@ -372,7 +371,7 @@ def write_tile(
         if part[0] % CHUNK or part[1] % CHUNK or not tile[0] <= part[0] < part[1] <= tile[1]:
             raise CubeError(f"{label}: expected rows and columns as multiples of {CHUNK} inside {region}, found {part}")
     path = tile_path(name, year, root)
-    check_tile(path, name, year)  # its bounds are those that the name promises, so the name says where it goes
+    check_tile(path, name, year)  # checks the bounds against the name, which then says where the tile goes
     paths = (*(f"{level}/{ARRAY}" for level in range(len(LEVELS))), MARKS)
     array, *overviews, marks = (zarr.open_array(session.store, path=path, mode="r+") for path in paths)
     layout = array.dtype, array.chunks, array.shards
@@ -388,7 +387,7 @@ def write_tile(
     missing = overwrite | ~marks[here]
     for row, col in () if overwrite else np.argwhere(missing) + [part.start for part in here[1:]]:
         chunk = (index, int(row), int(col))
-        # most have no object, and need not be read
+        # most have no object and need not be read
         if session.chunk_type(f"/0/{ARRAY}", chunk) == icechunk.ChunkType.uninitialized:
             continue
         if (array.blocks[chunk] != legend.NODATA).any():
@@ -396,7 +395,7 @@ def write_tile(
             box = Box(-180 + col * side, NORTH - (row + 1) * side, -180 + (col + 1) * side, NORTH - row * side)
             raise CubeError(
                 f"{label}: expected only pixels that were ingested, found others in the chunk {tuple(map(float, box))} "
-                "(west, south, east, north); choose a box that leaves it out, or replace it with overwrite=True"
+                "(west, south, east, north); choose a box without this chunk, or replace it with overwrite=True"
             )
     coarse = [overview[_cells(index, rows, cols, f)] for f, overview in zip(LEVELS[1:], overviews, strict=True)]
     with rasterio.open(gdal_path(path)) as src:
@@ -412,7 +411,7 @@ def write_tile(
             codes = np.flatnonzero(counts)
             if not known[codes].all():
                 raise CubeError(f"{label}: expected values of the legend, found {codes[~known[codes]].tolist()}")
-            # without no data, no chunk can be empty: Zarr need not compare each one with the fill value
+            # if no pixel is no data, no chunk is empty, and Zarr need not compare each one with the fill value
             target = array if counts[legend.NODATA] else dense
             edges = np.flatnonzero(np.diff(missing[row], prepend=False, append=False)) * CHUNK
             for left, right in edges.reshape(-1, 2).tolist():  # columns of the band, from one gap to the next
@@ -427,10 +426,10 @@ def write_tile(
 
 
 def _write_chunks(array: zarr.Array, first: tuple[int, int, int], pixels: np.ndarray) -> None:
-    """Write a row of whole chunks, as ``array[...] = pixels`` would, from the chunk ``first`` on.
+    """Write a row of whole chunks, as ``array[...] = pixels`` would, starting at the chunk ``first``.
 
-    Zarr has one event loop per process. It copies each chunk there, so all threads wait for one. Here, each thread
-    encodes its own chunks, by the array's codecs and its rule for empty ones, and the loop only passes bytes on.
+    Zarr has one event loop per process and copies each chunk there, so all threads wait for one. Here, each thread
+    encodes its own chunks with the array's codecs and its rule for empty chunks. The loop only passes bytes on.
     """
     year, row, col = first
     prototype, metadata = default_buffer_prototype(), array.metadata
@@ -456,7 +455,7 @@ def coarsen(cube: xr.DataArray, factor: int) -> xr.DataArray:
     cube : xarray.DataArray
         ``(year, y, x)``, uint8, with multiples of 1000 pixels along ``y`` and ``x``.
     factor : int
-        One of :data:`LEVELS`, but the first.
+        One of :data:`LEVELS` except the first.
     """
     k = LEVELS.index(factor)
     tops = range(0, cube.sizes["y"], CHUNK)
@@ -467,7 +466,7 @@ def coarsen(cube: xr.DataArray, factor: int) -> xr.DataArray:
 
 @numba.njit(nogil=True, cache=True)
 def summarize(band):  # numba infers the types
-    """Count the values of a row of chunks, and find the most frequent one of each pixel of the overviews.
+    """Count the values of a row of chunks, and find the most frequent value per overview pixel.
 
     Parameters
     ----------
@@ -479,14 +478,14 @@ def summarize(band):  # numba infers the types
     counts : numpy.ndarray
         Shape (256,), int64.
     by_8, by_40, by_200, by_1000 : numpy.ndarray
-        Of the overviews, from shape (125, 125 n) to (1, n), uint8; of values as frequent, the lowest.
+        The overviews, from shape (125, 125 n) to (1, n), uint8; the lowest of equally frequent values.
     """
     height, width = band.shape
     by_8, by_40 = np.empty((height // 8, width // 8), np.uint8), np.empty((height // 40, width // 40), np.uint8)
     by_200, by_1000 = np.empty((height // 200, width // 200), np.uint8), np.empty((1, width // 1000), np.uint8)
     counts, in_1000, in_200 = np.zeros(256, np.int64), np.zeros(256, np.int64), np.zeros((5, 256), np.int64)
-    # Small numbers, of which a processor adds and compares many at once. In a cell of 8 x 8 a pixel counts as 256. This
-    # leaves room for 255 minus the value: the largest sum is the mode's, and of values as frequent the lowest one's.
+    # A processor adds and compares many small numbers at once. In a cell of 8 x 8, a pixel counts as 256. This leaves
+    # room for 255 minus the value, so the largest sum belongs to the mode, or to the lowest of equally frequent values.
     in_40, in_8 = np.zeros(256, np.uint16), np.zeros(256, np.uint16)
     below = (255 - np.arange(256)).astype(np.uint16)
     words = band.view(np.uint64)  # eight pixels each

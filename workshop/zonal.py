@@ -1,8 +1,8 @@
 """How much of each class is inside polygons: exact counts and areas, in one pass over a cube.
 
-Each chunk that a polygon touches is read once, however many polygons there are and whether they overlap. Dask does the
-work, one task per chunk: threads of this process, or a cluster where a ``distributed.Client`` is open. The cube may
-be one of references (``virtual.py``): Dask sends it with its codecs, also to a cluster.
+Each chunk that a polygon touches is read once, even if many polygons touch it or overlap. Dask does the work, one task
+per chunk, with threads of this process, or with a cluster if a ``distributed.Client`` is open. The cube may be virtual
+(``virtual.py``): Dask sends it with its codecs, also to a cluster.
 """
 
 from collections.abc import Iterator
@@ -21,46 +21,46 @@ from shapely.affinity import translate
 
 from workshop import tiles
 
-BATCH = 1000  # tasks whose results are in memory together
-CHUNK = (500, 500)  # pixels of a task where the cube has no chunks
+BATCH = 1000  # tasks whose results are in memory at the same time
+CHUNK = (500, 500)  # pixels per task if the cube has no chunks
 DEGREES = CRS("EPSG:4326")
-FARTHEST = 540  # degrees: no zone has a larger coordinate, wherever on the globe its longitudes begin
-TURNS = 360 * np.arange(-2, 3)  # degrees that bring a zone to where a cube counts its longitudes from
+FARTHEST = 540  # degrees; no valid zone has a larger coordinate, in any convention of longitudes
+TURNS = 360 * np.arange(-2, 3)  # degrees by which a zone is shifted to the cube's convention of longitudes
 
 
 class ZonalError(ValueError):
-    """Zones or pixels are not what exact counting needs; the message says what to do."""
+    """Zones or pixels cannot be counted exactly; the message says what to do."""
 
 
 def count_classes(lulc: xr.DataArray, zones: gpd.GeoDataFrame | gpd.GeoSeries) -> xr.Dataset:
     """Count the pixels of each class inside each zone, and their area.
 
-    A pixel belongs to a zone when its center is inside. A center exactly on a border belongs to the zone that has
-    the border on its first side (north and west, where y falls and x rises), so that neighbors with the same corners
-    never share a pixel, nor lose one.
+    A pixel belongs to a zone if its center is inside. A center exactly on a border belongs to the zone that has the
+    border on its first side (north and west, if y descends and x ascends). Neighbors with the same corners therefore
+    never share or lose a pixel.
 
     Parameters
     ----------
     lulc : xarray.DataArray
-        ``(year, y, x)`` or ``(y, x)``, uint8, on an even grid in degrees, lazy or in memory. Give the whole cube: only
-        what the zones touch is read.
+        ``(year, y, x)`` or ``(y, x)``, uint8, on an even grid in degrees, lazy or in memory. Pass the whole cube: only
+        chunks that the zones touch are read.
     zones : geopandas.GeoDataFrame or geopandas.GeoSeries
         Polygons and multipolygons in the same CRS; the index names them. They may overlap, have holes, and reach
-        beyond the cube, where nothing is counted. Longitudes are the same 360 degrees on: a zone across the
-        antimeridian runs from 170 to 190, or has a part on each side.
+        beyond the cube, where nothing is counted. Longitudes repeat every 360 degrees: a zone across the antimeridian
+        runs from 170 to 190, or has a part on each side.
 
     Returns
     -------
     xarray.Dataset
         ``pixels (zone, year, class)``, int64, and ``area (zone, year, class)``, float64, in km²; classes 0 to 255.
-        Without ``year`` where the cube has none.
+        Without ``year`` if the cube has none.
 
     Raises
     ------
     ZonalError
-        When the cube does not hold class codes on an even grid in degrees; when a zone is not a valid polygon, is in
-        another CRS, is nowhere near the cube, or has an edge that may go either way around the globe; when two zones
-        have the same name.
+        If the cube does not hold class codes on an even grid in degrees; if a zone is not a valid polygon, is in
+        another CRS, does not touch the cube, or has an edge that may go either way around the globe; if two zones have
+        the same name.
     """
     axes = _check_grid(lulc)
     extent = _extent(axes, (lulc.sizes["y"], lulc.sizes["x"]))
@@ -85,9 +85,9 @@ def count_classes(lulc: xr.DataArray, zones: gpd.GeoDataFrame | gpd.GeoSeries) -
 
 
 def pixel_area(latitude: np.ndarray, height: float, width: float) -> np.ndarray:
-    """Return the area in km² of pixels on the WGS 84 ellipsoid, one per latitude of a center; all arguments in degrees.
+    """Return the area in km² of pixels on the WGS 84 ellipsoid, per center latitude; all arguments are in degrees.
 
-    The area from the equator to a parallel, over a width of longitude, is that of Snyder, "Map projections: a working
+    The area between the equator and a parallel, over a width of longitude, is from Snyder, "Map projections: a working
     manual", USGS Professional Paper 1395 (1987), equation 3-12 (authalic latitude).
     """
     ellipsoid = DEGREES.ellipsoid
@@ -95,7 +95,7 @@ def pixel_area(latitude: np.ndarray, height: float, width: float) -> np.ndarray:
     e = np.sqrt(1 - (minor / major) ** 2)
 
     def from_equator(degrees: np.ndarray) -> np.ndarray:
-        sine = np.sin(np.radians(np.clip(degrees, -90, 90)))  # half of a pixel around a pole is none
+        sine = np.sin(np.radians(np.clip(degrees, -90, 90)))  # a pixel centered on a pole has only one half
         q = (1 - e**2) * (sine / (1 - (e * sine) ** 2) + np.arctanh(e * sine) / e)
         return major**2 / 2 * q * np.radians(abs(width))
 
@@ -104,7 +104,7 @@ def pixel_area(latitude: np.ndarray, height: float, width: float) -> np.ndarray:
 
 
 def _check_grid(lulc: xr.DataArray) -> list[tuple[float, float]]:
-    """Return the center of the first pixel along y and along x, each with the step to the next."""
+    """Return the center of the first pixel and the step to the next, along y and along x."""
     if set(lulc.dims) - {"year", "y", "x"}:
         raise ZonalError(f"expected dimensions (year, y, x) or (y, x), found {lulc.dims}; choose the others with isel")
     if lulc.dtype != np.uint8:
@@ -113,16 +113,16 @@ def _check_grid(lulc: xr.DataArray) -> list[tuple[float, float]]:
         raise ZonalError(
             f"expected the cube in EPSG:4326, in degrees, found {lulc.rio.crs}; "
             + (
-                'lulc.rio.reproject("EPSG:4326") moves it, each pixel to the nearest'
+                'lulc.rio.reproject("EPSG:4326") reprojects it with nearest-neighbor resampling'
                 if lulc.rio.crs
-                else 'lulc.rio.write_crs("EPSG:4326") says that it is'
+                else 'lulc.rio.write_crs("EPSG:4326") declares it, if it is in degrees'
             )
         )
     for name in ("y", "x"):
         if lulc.sizes.get(name, 0) < 2:
             raise ZonalError(
-                f"expected at least two evenly spaced pixels along {name}, found {lulc.sizes.get(name, 0)}; give the "
-                "cube as it is stored"
+                f"expected at least two evenly spaced pixels along {name}, found {lulc.sizes.get(name, 0)}; pass "
+                "the whole cube"
             )
     try:
         axes = [tiles.axis(lulc, name) for name in ("y", "x")]
@@ -132,18 +132,18 @@ def _check_grid(lulc: xr.DataArray) -> list[tuple[float, float]]:
     if width > 360 + tiles.TOLERANCE * abs(axes[1][1]) or highest > 90 + tiles.TOLERANCE * abs(axes[0][1]):
         raise ZonalError(
             f"expected a cube of at most 360 degrees of longitude, and latitudes of at most 90, found {width:g} and "
-            f"{highest:g}; cut away with isel what repeats other places, or is none"
+            f"{highest:g}; use isel to drop columns that repeat, and rows beyond a pole"
         )
     return axes
 
 
 def _in_degrees(crs: object) -> bool:
-    """Whether a CRS is EPSG:4326, however it is written; GeoPandas puts longitudes first whatever the axes say."""
+    """Whether a CRS is EPSG:4326, in any notation and axis order; GeoPandas always puts longitudes first."""
     return crs is not None and CRS.from_user_input(crs).to_2d().equals(DEGREES, ignore_axis_order=True)
 
 
 def _extent(axes: list[tuple[float, float]], shape: tuple[int, int]) -> tuple[float, ...]:
-    """Return west, south, east, north: the outer edges of the cube's outer pixels."""
+    """Return west, south, east, north of the cube's outer pixel edges."""
     (south, north), (west, east) = (
         sorted((first - step / 2, first + (size - 0.5) * step)) for (first, step), size in zip(axes, shape, strict=True)
     )
@@ -151,19 +151,19 @@ def _extent(axes: list[tuple[float, float]], shape: tuple[int, int]) -> tuple[fl
 
 
 def _check_zones(zones: gpd.GeoDataFrame | gpd.GeoSeries, extent: tuple[float, ...]) -> None:
-    """Raise an error for a zone that cannot be counted in a cube with this extent: west, south, east, north."""
+    """Raise an error for a zone that cannot be counted in a cube with this extent (west, south, east, north)."""
     if zones.crs is None:
         raise ZonalError(
-            'expected zones with a CRS, found none; zones.set_crs("EPSG:4326") says that they are in degrees; for '
-            'others, zones.set_crs takes the CRS that they are in, and .to_crs("EPSG:4326") moves them'
+            'expected zones with a CRS, found none; if they are in degrees, zones.set_crs("EPSG:4326") declares it; '
+            'otherwise, declare their CRS with zones.set_crs and reproject them with .to_crs("EPSG:4326")'
         )
     if not _in_degrees(zones.crs):
         raise ZonalError(
-            f'expected zones in EPSG:4326, found {zones.crs.to_string()}; zones.to_crs("EPSG:4326") moves them'
+            f'expected zones in EPSG:4326, found {zones.crs.to_string()}; zones.to_crs("EPSG:4326") reprojects them'
         )
     twice = zones.index[zones.index.duplicated()]
     if len(twice):
-        raise ZonalError(f"expected one zone of each name, found {twice[0]!r} more than once; dissolve or rename them")
+        raise ZonalError(f"expected unique zone names, found {twice[0]!r} more than once; dissolve or rename them")
 
     shapes, kinds, bounds = zones.geometry.to_numpy(), zones.geom_type.to_numpy(), zones.bounds.to_numpy()
     column = "" if isinstance(zones, gpd.GeoSeries) else f", {zones.geometry.name!r}"
@@ -186,44 +186,44 @@ def _check_zones(zones: gpd.GeoDataFrame | gpd.GeoSeries, extent: tuple[float, .
     points, owner = shapely.get_coordinates(shapes, return_index=True)
     refuse(
         np.isin(np.arange(len(zones)), owner[~np.isfinite(points).all(axis=1)]),
-        "finite coordinates, found others; perhaps it was moved from a CRS that it was not in: read the file again, or "
+        "finite coordinates, found others, perhaps after reprojection from a wrong CRS; read the file again, or "
         "zones.drop({name}) leaves it out",
     )
     refuse(
         (np.abs(bounds) > FARTHEST).any(axis=1),
-        "degrees, found {span}, perhaps in meters: the CRS is another one than the zones say; geopandas.read_file "
-        'reads it with the file, and zones.set_crs(CRS, allow_override=True).to_crs("EPSG:4326") corrects it',
+        "degrees, found {span}, perhaps in meters with a wrong CRS; geopandas.read_file reads the CRS of the file, "
+        'and zones.set_crs(CRS, allow_override=True).to_crs("EPSG:4326") corrects it',
     )
     refuse(
         [bounds[z, 2] - bounds[z, 0] > 180 and _jumps(shape) for z, shape in enumerate(shapes)],
         "edges that span at most 180 degrees of longitude, or all 360 between two meridians, found {span} and an edge "
         "that may go either way around the globe; if the zone crosses the antimeridian, {here} = "
         "shapely.transform({here}, lambda xy: xy + (xy < 0) * [360, 0]) adds 360 to negative longitudes (where it also "
-        "crosses Greenwich, split it at the antimeridian instead); if it is that wide, {here} = "
+        "crosses Greenwich, split it at the antimeridian instead); if it really is that wide, {here} = "
         "shapely.segmentize({here}, 1) gives it more corners; around a pole, it needs corners there, at "
         "longitudes 180 and -180",
     )
     refuse(
         (kinds == "GeometryCollection") | ~zones.is_valid,
         'a valid polygon, found {reason} in {text}; zones.make_valid(method="structure", keep_collapsed=False)'
-        ".apply(shapely.buffer, distance=0) repairs zones, but look at the result",
+        ".apply(shapely.buffer, distance=0) repairs zones, but check the result",
     )
     outside, flipped = ~_touches(bounds, extent).any(axis=0), bounds[:, [1, 0, 3, 2]]
     fits = _touches(flipped, extent).any(axis=0) & (np.abs(flipped[:, [1, 3]]) <= 90).all(axis=1)
     refuse(
         fits & (outside | (np.abs(bounds[:, [1, 3]]) > 91).any(axis=1)),
-        "zones in the cube, which has {cube}, found {span}, perhaps swapped: zones.geometry.transform(lambda xy: "
+        "zones in the cube, which covers {cube}, found {span}, perhaps swapped: zones.geometry.transform(lambda xy: "
         "xy[:, ::-1]) swaps them back; or zones.drop({name}) leaves it out",
     )
     refuse(
         outside,
-        "zones that touch the cube, which has {cube}, found {span}; zones.drop({name}) leaves it out, zones.cx[{cut}] "
-        "all whose numbers are not the cube's",
+        "zones that touch the cube, which covers {cube}, found {span}; zones.drop({name}) leaves it out, or "
+        "zones.cx[{cut}] leaves out all zones outside these numbers",
     )
 
 
 def _jumps(shape: shapely.Geometry) -> bool:
-    """Whether an edge spans more than half of the globe, but is not the side of a band around all of it."""
+    """Whether an edge spans more than half of the globe and is not the side of a band around all of it."""
     for ring in shapely.get_rings(shapely.get_parts(shapely.get_parts(shape))):
         across = np.diff(shapely.get_coordinates(ring)[:, 0])
         upright = np.abs(across) < 1e-9
@@ -234,19 +234,19 @@ def _jumps(shape: shapely.Geometry) -> bool:
 
 
 def _touches(bounds: np.ndarray, extent: tuple[float, ...]) -> np.ndarray:
-    """Return, per ``TURNS`` (first axis) and bounding box, whether the turned box touches the cube."""
+    """Return, per ``TURNS`` (first axis) and bounding box, whether the shifted box touches the cube."""
     (west, south, east, north), turn = bounds.T, TURNS[:, None]
     along = (west + turn <= extent[2]) & (east + turn >= extent[0])
     return along & (south <= extent[3]) & (north >= extent[1])
 
 
 def _turn(shapes: np.ndarray, extent: tuple[float, ...]) -> np.ndarray:
-    """Return the zones; those that touch the cube when they are turned around the globe, with all copies that do."""
+    """Return the zones, each with its copies shifted by ``TURNS`` that touch the cube."""
     shapes, bounds = shapes.copy(), shapely.bounds(shapes)
     touches = _touches(bounds, extent)
     for z in np.flatnonzero(touches[TURNS != 0].any(axis=0)):
         copies = [translate(shapes[z], turn) for turn in TURNS[touches[:, z]]]
-        # only of a zone that is wider than the globe
+        # copies overlap only if a zone is wider than the globe
         overlap = bounds[z, 2] - bounds[z, 0] > 360
         shapes[z] = shapely.union_all(copies) if overlap else shapely.multipolygons(shapely.get_parts(copies))
     return shapes
@@ -255,7 +255,7 @@ def _turn(shapes: np.ndarray, extent: tuple[float, ...]) -> np.ndarray:
 def _edges(shapes: np.ndarray, axes: list[tuple[float, float]]) -> list[np.ndarray]:
     """Return each zone's edges in pixels, where centers are integers: rows of (v1, u1, v2, u2), v1 < v2.
 
-    The order of the two ends is always the same, so that an edge of two neighbors gives the same crossings in both.
+    The order of the two ends is always the same, so an edge shared by two neighbors gives the same crossings in both.
     """
     parts, zone = shapely.get_parts(shapes, return_index=True)
     rings, part = shapely.get_rings(parts, return_index=True)
@@ -269,7 +269,7 @@ def _edges(shapes: np.ndarray, axes: list[tuple[float, float]]) -> list[np.ndarr
 
 
 def _snap(coordinate: np.ndarray) -> np.ndarray:
-    """Make whole what is within a millionth of a pixel of a center, so that rounding does not decide about a border."""
+    """Round coordinates that are within a millionth of a pixel of a center, so that tiny errors decide no border."""
     whole = np.round(coordinate)
     return np.where(np.abs(coordinate - whole) < 1e-6, whole, coordinate)
 
@@ -277,7 +277,7 @@ def _snap(coordinate: np.ndarray) -> np.ndarray:
 def _tasks(
     cube: xr.Variable, shapes: np.ndarray, axes: list[tuple[float, float]], row_area: np.ndarray
 ) -> Iterator[Delayed]:
-    """Yield one task per chunk, with all its years, that the bounding box of a zone's part touches."""
+    """Yield one task, with all years, per chunk that the bounding box of a zone's part touches."""
     stored = cube.encoding.get("chunks") or CHUNK
     height, width = stored[-2:] if cube.chunks is None else (sizes[0] for sizes in cube.chunks[1:])
     edges = _edges(shapes, axes)
@@ -292,7 +292,7 @@ def _tasks(
 def _touched(
     shapes: np.ndarray, axes: list[tuple[float, float]], shape: tuple[int, int], chunk: tuple[int, int]
 ) -> dict[tuple[int, int], list[int]]:
-    """Return the zones per chunk (row, column) that the bounding box of one of their parts touches."""
+    """Return, per chunk (row, column), the zones with a part whose bounding box touches it."""
     parts, zone = shapely.get_parts(shapes, return_index=True)
     west, south, east, north = shapely.bounds(parts).T
     first, last = [], []
@@ -313,12 +313,12 @@ def _count_chunk(
     """Return where a chunk's counts belong (an open mesh of zones, years and classes that occur), counts and areas."""
     years, height, width = chunk.shape
     spans = [_spans(e, top, left, height, width) for e in edges]
-    counts = np.zeros((years, len(found), 256), np.int64)  # this way round, numba's loops are much faster
+    counts = np.zeros((years, len(found), 256), np.int64)  # in this order, numba's loops are much faster
     areas = np.zeros(counts.shape)
     first = np.cumsum([0, *map(len, spans)])
     if first[-1]:
         spans = np.concatenate(spans)
-        # all years at once, as a chunk may hold several; of a copy, since a variable keeps what it has loaded
+        # all years at once, because a chunk may hold several; a copy, because a variable keeps its loaded data
         for year, pixels in enumerate(chunk[:].to_numpy()):
             _count_spans(pixels, spans, first, row_area, counts[year], areas[year])
     inside = np.flatnonzero(np.diff(first))
@@ -348,7 +348,7 @@ def _spans(edges, top, left, height, width):  # numba infers the types
         here = crossings[start[row] : start[row + 1]]
         if len(here) != 2:
             here.sort()
-        elif here[0] > here[1]:  # by far the most frequent case, and much faster this way
+        elif here[0] > here[1]:  # by far the most frequent case, and faster than sorting
             here[0], here[1] = here[1], here[0]
         for k in range(0, len(here) - 1, 2):
             first = max(np.ceil(here[k]) - left, 0)
