@@ -1,16 +1,16 @@
-# The workshop's commands; the README spells `lab`, `fresh` and `test` out for Windows.
+# The workshop's commands. The README has `lab`, `fresh` and `test` for Windows.
 #   make lab      set up, then open JupyterLab on your copies of the lessons, in work/
-#   make fresh    new copies; yours are put aside       make render   run the notebooks and store their outputs
-#   make test     set up, then run the suite, offline   make soak     run the tests that take long, and are not in it
+#   make fresh    make new copies, and keep yours       make render   run the notebooks and store their outputs
+#   make test     set up, then run the suite, offline   make soak     run the long tests, which are not in it
 #   make lint     ruff, code and notebooks              make lock     resolve the dependencies again
 #   make doctor   check whether this machine is ready   make bench    measure speed, write benchmarks/README.md
-#   make clean    remove environment and caches         make site     build the web site from the stored outputs
-#   make viewer   build the page that reads a published cube in the browser (with npm), into build/viewer
+#   make clean    remove environment and caches         make site     build the website from the stored outputs
+#   make viewer   build the page that reads a published cube in the browser, in build/viewer (needs npm)
 #   make picture  draw the README's picture, docs/_static/cube.png, with the viewer in a browser
-#   make hub      install a JupyterHub into build/hub (with npm), for `make soak`
+#   make hub      install a JupyterHub into build/hub for `make soak` (needs npm)
 #   make starter TO=../my-cube   copy the starter for a cube of your own rasters into a new folder
 
-# Another Python: `make test PYTHON_VERSION=3.13` makes a new environment with it.
+# For another Python, `make test PYTHON_VERSION=3.13` makes a new environment.
 PYTHON_VERSION ?= >=3.12,<3.14
 LAB_FLAGS ?=
 
@@ -18,11 +18,11 @@ UV := $(shell command -v uv || echo .uv/bin/uv)
 OWN_UV := $(filter .uv/bin/uv,$(UV))
 RUN := .venv/bin/python
 ENVIRONMENT := .venv/.ready$(if $(filter command,$(firstword $(origin PYTHON_VERSION))),-$(PYTHON_VERSION))
-# Containers run as root, which Jupyter wants to be told.
+# Containers run as root, which Jupyter only allows with this flag.
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 
-# Compiled modules halve the start of every kernel; another active environment must not leak in.
+# Compiled modules halve the start of every kernel, and another active environment must not interfere.
 unexport PYTHONDONTWRITEBYTECODE VIRTUAL_ENV CONDA_PREFIX PYTHONPATH
 
 .PHONY: lab fresh test soak render lock lint bench doctor site viewer picture hub starter clean setup browser viewer-where-npm-is hub-where-npm-is
@@ -35,7 +35,7 @@ lab: setup
 fresh: setup
 	@$(RUN) tools/copies.py --fresh
 
-# CI always looks at the lessons and the viewer in a browser, elsewhere `make test` does so where there is one.
+# CI always tests the lessons and the viewer in a browser. Elsewhere, `make test` does so if there is one.
 test: setup $(if $(CI),browser viewer,viewer-where-npm-is)
 	$(RUN) tests/offline.py $(RUN) -m pytest
 
@@ -53,14 +53,14 @@ lint: setup
 doctor: setup
 	@$(RUN) -m workshop.doctor
 
-# QUICK=1: in under three minutes, into build/; WORKERS="1 2 4 8", KIND=processes: of an ingest, on a larger machine
+# QUICK=1 takes under three minutes and writes into build/. On a larger machine: WORKERS="1 2 4 8" KIND=processes
 bench: setup
 	$(RUN) -m benchmarks $(if $(QUICK),--quick) $(if $(WORKERS),--workers $(WORKERS)) $(if $(KIND),--kind $(KIND))
 
-# fresh each time, since Sphinx does not know that a lesson's page holds the answers too
+# -E: Sphinx does not know that a lesson's page also depends on its answers
 site: setup viewer-where-npm-is
 	$(RUN) -m sphinx -q -W --keep-going -n -E -c docs -d build/doctrees . build/site
-	@echo "The site begins at build/site/index.html"
+	@echo "The site is in build/site/index.html"
 
 viewer: build/viewer/index.html
 	@echo "Put the files of build/viewer into a store's folder, or add ?store=ADDRESS to the address of the page"
@@ -73,7 +73,7 @@ viewer/node_modules/.package-lock.json: viewer/package-lock.json viewer/.npmrc
 	npm ci --silent --prefix viewer
 	touch $@
 
-# A JupyterHub for tests/test_hub.py. The users' servers run in .venv, so its packages are beside, in the same versions.
+# A JupyterHub for tests/test_hub.py. It is outside .venv, where the users' servers run, with the same versions.
 hub: build/hub/.ready
 
 build/hub/.ready: $(wildcard tests/hub/*.* tests/hub/.npmrc) $(ENVIRONMENT) | $(OWN_UV)
@@ -88,26 +88,26 @@ build/hub/.ready: $(wildcard tests/hub/*.* tests/hub/.npmrc) $(ENVIRONMENT) | $(
 picture: setup viewer browser
 	$(RUN) -m tools.picture
 
-# The shell reads TO itself, so it may hold spaces. A folder that holds something is left alone.
+# The shell reads TO, so it may contain spaces. A folder that is not empty is left alone.
 starter:
 	@case "$$TO" in \
-		"") echo "Where to? Expected a new folder, such as: make starter TO=../my-cube" >&2; exit 1;; \
+		"") echo "TO: expected a new folder, found nothing: run make starter TO=../my-cube" >&2; exit 1;; \
 		"~/"*) TO="$$HOME$${TO#\~}";; \
 	esac; \
 	if [ -n "$$(ls -A "$$TO" 2>/dev/null)" ]; then \
-		echo "$$TO: expected a new or empty folder, found something there: choose another one" >&2; exit 1; \
+		echo "$$TO: expected a new or empty folder, found files in it: choose another one" >&2; exit 1; \
 	fi; \
 	mkdir -p "$$TO" && cp -R starter/. "$$TO" && rm -rf "$$TO/__pycache__" && echo "Start with $$TO/README.md"
 
-# On a train, what is built already must do; the site and the tests go without where nothing is.
+# Offline, an earlier build is used. Without one, the site and the tests do without.
 viewer-where-npm-is hub-where-npm-is: %-where-npm-is:
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $* || echo "The $* was not built"; \
-		else echo "Without npm, there is no $*"; fi
+		else echo "The $* was not built, because there is no npm"; fi
 
 setup: $(ENVIRONMENT)
 	$(RUN) -m workshop.sample
 
-# For Debian and Ubuntu; the machines of GitHub come with Chrome and its driver.
+# For Debian and Ubuntu. GitHub's machines have Chrome and its driver.
 browser:
 	@if ! command -v chromedriver && [ -z "$$CHROMEWEBDRIVER" ]; then \
 		$(SUDO) apt-get -qq update && \

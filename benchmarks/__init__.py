@@ -1,1 +1,1 @@
-"""What README and lessons claim about speed, measured again by ``make bench``."""
+"""Measures the speed that the README and the lessons claim: ``make bench``."""

@@ -1,4 +1,4 @@
-"""Run all benchmarks and write their results to ``benchmarks/README.md``; a quick run, to ``build/``."""
+"""Run all benchmarks and write the results to ``benchmarks/README.md``, or to ``build/`` for a quick run."""
 
 import argparse
 import os
@@ -18,7 +18,7 @@ from benchmarks.world import NAMES
 from benchmarks.zones import side_of
 
 LIBRARIES = ("xarray", "rioxarray", "rasterio", "zarr", "icechunk", "dask", "numpy", "numba", "numcodecs", "flox")
-# name, case, parameters; each writes one dense tile
+# name, case and parameters; each way writes one dense tile
 WAYS = (
     ("**ours**: `world.ingest`, overviews included", "ours", {"to": "Icechunk"}),
     ("Dask, bands of whole rows (lesson 03)", "dask_bands", {"to": "Icechunk"}),
@@ -48,12 +48,12 @@ class Scale(NamedTuple):
 
     @property
     def part(self) -> float:
-        """Return how much of the tile is dense."""
+        """Return the share of the tile that is dense."""
         return (self.rows[1] - self.rows[0]) / SIZE
 
 
 FULL = Scale(rounds=3, rows=(0, SIZE), world_rows=14)
-# a worker writes at most 10,000 rows, so these keep two busy
+# a worker writes at most 10,000 rows per task, so these rows keep two busy
 QUICK = Scale(rounds=1, rows=(8000, 12000), world_rows=3)
 
 
@@ -80,7 +80,7 @@ def measure_tile(folder: Path, scale: Scale) -> list[str]:
         bound = (parts["decode"][-1] + parts["encode"][-1]) / cores()
         for way in installed:
             _, case, parameters = way
-            if case == "gdal" and repeat:  # minutes, always the same
+            if case == "gdal" and repeat:  # takes minutes and hardly varies
                 continue
             more = parameters if case.startswith(("dask", "load")) else {}
             result = run(f"tile:{case}", folder, target=str(folder / "target"), rows=scale.rows, **more)
@@ -239,7 +239,7 @@ def reached(yes: bool) -> str:
 
 
 def report(scale: Scale, counts: list[int], kinds: list[str]) -> str:
-    """Measure all; return the text of ``README.md``."""
+    """Measure everything, and return the text of ``README.md``."""
     sections = []
     with tempfile.TemporaryDirectory(prefix="glad-bench-") as name:
         for title, measure, more in (
@@ -273,10 +273,10 @@ def report(scale: Scale, counts: list[int], kinds: list[str]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--repeats", type=int, help=f"rounds; {FULL.rounds}, or {QUICK.rounds} where it is quick")
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="numbers of workers of an ingest")
+    parser.add_argument("--repeats", type=int, help=f"rounds; default {FULL.rounds}, or {QUICK.rounds} if quick")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="numbers of ingest workers")
     parser.add_argument("--kind", nargs="+", choices=["threads", "processes"], default=["threads", "processes"])
-    parser.add_argument("--quick", action="store_true", help="fewer rounds, a part of a tile; in under three minutes")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds and part of a tile, in under three minutes")
     args = parser.parse_args()
     if not all(1 <= count <= 4 * len(NAMES) for count in args.workers):
         parser.error(f"expected 1 to {4 * len(NAMES)} workers, found {args.workers}")

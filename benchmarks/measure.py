@@ -1,7 +1,7 @@
-"""Run a case in a process of its own: wall time, CPU time and peak memory are then its own, and its caches cold.
+"""Run a case in its own process, which separates its wall time, CPU time and peak memory, and starts with cold caches.
 
-A case is a function ``case(clock, folder, **parameters)``. It prepares, does its work ``with clock:``, checks the
-result outside it, and returns what else is to be reported, as a dictionary for JSON.
+A case is a function ``case(clock, folder, **parameters)``. It prepares, works inside ``with clock:``, checks the result
+outside it, and returns other results as a dictionary for JSON.
 """
 
 import argparse
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 
 
 class Clock:
-    """Adds up the wall and CPU seconds of its ``with`` blocks, and remembers the peak memory at the end of the last."""
+    """Adds up the wall and CPU seconds of its ``with`` blocks, and stores the peak memory at the end of the last."""
 
     def __init__(self) -> None:
         self.wall = self.cpu = 0.0
@@ -43,10 +43,10 @@ class Clock:
 
 
 def peak_memory() -> int:
-    """Return the most bytes that this process has held, or one that it waited for, whichever is more."""
+    """Return the peak memory in bytes of this process or of a child that it waited for, whichever is larger."""
     import resource
 
-    # not getrusage of this process, which starts with the memory of the parent that it was forked from
+    # getrusage of this process would start with the memory of the parent that it was forked from
     status = Path("/proc/self/status")
     unit = 1 if sys.platform == "darwin" else 1024
     if status.is_file():
@@ -63,11 +63,11 @@ def run(case: str, folder: Path, **parameters: Any) -> dict[str, Any]:
     -------
     dict
         ``wall`` and ``cpu`` in seconds, ``peak`` in bytes, ``process`` (seconds from start to end of the process), and
-        what the case returned.
+        the results of the case.
     """
     command = [sys.executable, "-m", "benchmarks.measure", case, str(folder), json.dumps(parameters)]
     began = time.perf_counter()
-    # GDAL's default: with the workshop's smaller cache, squares would be decoded more often. Ours has its own setting.
+    # GDAL's default: with the workshop's smaller cache, squares would be decoded more often. ``ours`` sets its own.
     env = os.environ | ({} if case == "tile:ours" else {"GDAL_CACHEMAX": "5%"})
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=env)
     whole = time.perf_counter() - began
@@ -77,7 +77,7 @@ def run(case: str, folder: Path, **parameters: Any) -> dict[str, Any]:
 
 
 def call(case: str, folder: Path, parameters: dict[str, Any]) -> dict[str, Any]:
-    """Run ``module:function`` of this package once, in this process; return what :func:`run` does, but ``process``."""
+    """Run ``module:function`` of this package in this process; return the same as :func:`run`, except ``process``."""
     module, function = case.split(":")
     clock = Clock()
     more = getattr(importlib.import_module(f"benchmarks.{module}"), function)(clock, folder, **parameters)
@@ -85,7 +85,7 @@ def call(case: str, folder: Path, parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def spread(values: list[float], digits: int = 2) -> str:
-    """Return the median, and the least and the most in brackets."""
+    """Return the median, with the minimum and the maximum in brackets."""
     return f"{median(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
 
 

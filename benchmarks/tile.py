@@ -1,7 +1,7 @@
-"""A whole tile to Zarr and to Icechunk, in the ways that people do it.
+"""Write a whole tile to Zarr and to Icechunk, in common ways.
 
-``rows`` are the first and last (exclusive) row of the tile that a case works on: all of them, or fewer where it is
-to be quick; multiples of 1000.
+``rows`` are the first and last (exclusive) row of the tile that a case works on, as multiples of 1000. A quick run uses
+fewer than all.
 """
 
 import shutil
@@ -31,10 +31,10 @@ def box(rows: Rows, tiles: int = 1) -> tuple[float, float, float, float]:
 
 
 def write_dense_tile(clock: Clock, folder: Path, rows: Rows) -> dict[str, Any]:
-    """Write a tile of GLAD's layout in which every pixel belongs to some texture, about as large as the busiest ones.
+    """Write a tile with GLAD's layout in which every pixel is textured, about as large as the largest real tiles.
 
-    Classes 0 to 48: waves over hundreds of pixels, and on top of them noise in runs of two pixels. Above and below the
-    rows that are asked for, the tile is sparse.
+    It has classes 0 to 48: waves over hundreds of pixels, plus noise in runs of two pixels. Outside ``rows``, the tile
+    is sparse.
     """
     rng = np.random.default_rng(2020)
     path = tile(folder)
@@ -42,14 +42,14 @@ def write_dense_tile(clock: Clock, folder: Path, rows: Rows) -> dict[str, Any]:
     profile = {"driver": "GTiff", "dtype": "uint8", "count": 1, "width": SIZE, "height": SIZE, "crs": "EPSG:4326"}
     layout = {"transform": from_origin(WEST, NORTH, STEP, STEP), "compress": "lzw", "blockysize": 1}
     if rows != (0, SIZE):
-        layout |= {"nodata": 255, "sparse_ok": True}  # GLAD's declare none, and sparse ones must
+        layout |= {"nodata": 255, "sparse_ok": True}  # GLAD's tiles declare none, but sparse tiles must
     y, x = np.arange(SIZE)[:, None], np.arange(SIZE)[None]
     noise = rng.geometric(0.53, size=(BAND, SIZE // 2)).astype(np.uint8).repeat(2, axis=1)
     with clock, rasterio.open(path, "w", **profile, **layout, NUM_THREADS="ALL_CPUS") as dst:
         for top in range(*rows, BAND):
             down = y[top : top + BAND]
             waves = 11 * np.sin(x / 900 + np.sin(down / 700), dtype=np.float32) + 10 * np.cos(down / 500)
-            shift = rng.integers(SIZE)  # the same noise, moved: no two bands are alike, and none has to be drawn again
+            shift = rng.integers(SIZE)  # shifts the noise, so that bands differ without drawing it again
             classes = (12 + waves).astype(np.int8) + np.roll(noise, shift, axis=1)
             dst.write(classes.clip(0, 48).astype(np.uint8), 1, window=Window(0, top, SIZE, BAND))
     return {"bytes": path.stat().st_size}
@@ -70,7 +70,7 @@ def decode(clock: Clock, folder: Path, rows: Rows) -> None:
 
 
 def encode(clock: Clock, folder: Path, rows: Rows) -> dict[str, Any]:
-    """Only encode the chunks, on one core, with the codec that Zarr takes by itself."""
+    """Only encode the chunks, on one core, with Zarr's default codec."""
     from numcodecs import Zstd
 
     codec, size = Zstd(level=0), 0
@@ -82,7 +82,7 @@ def encode(clock: Clock, folder: Path, rows: Rows) -> dict[str, Any]:
 
 
 def zarr_alone(clock: Clock, folder: Path, rows: Rows) -> None:
-    """Write the chunks with Zarr into memory: what its machinery adds to the codec."""
+    """Write the chunks with Zarr into memory, to measure what its pipeline adds to the codec."""
     import zarr
 
     array = zarr.create_array({}, shape=(BAND, SIZE), chunks=(BAND, BAND), dtype="uint8", fill_value=255)
@@ -98,13 +98,13 @@ def overviews(clock: Clock, folder: Path, rows: Rows) -> None:
 
     for top, band in bands(tile(folder), rows):
         if top == rows[0]:
-            world.summarize(band)  # compiles, where that was never done
+            world.summarize(band)  # compiles, if that was never done
         with clock:
             world.summarize(band)
 
 
 def _check(array: Any, folder: Path, rows: Rows) -> dict[str, Any]:
-    """Compare an array (y, x) with these rows of the tile, all of them."""
+    """Compare an array (y, x) with all of these rows of the tile."""
     for top, band in bands(tile(folder), rows):
         np.testing.assert_array_equal(np.asarray(array[top - rows[0] : top - rows[0] + BAND]), band)
     return {}
@@ -117,7 +117,7 @@ def _icechunk(target: Path):
 
 
 def _layer(folder: Path, rows: Rows, chunks: dict[str, int] | None):
-    """Open the tile as lessons 02 and 03 do: class codes as they are, the band dropped."""
+    """Open the tile as lessons 02 and 03 do: unmasked class codes, without the band."""
     import rioxarray
 
     path = tile(folder)
@@ -131,7 +131,7 @@ ENCODING = {"lulc": {"chunks": (BAND, BAND), "fill_value": 255}}
 
 
 def ours(clock: Clock, folder: Path, target: Path, rows: Rows) -> dict[str, Any]:
-    """Let ``workshop.world.ingest`` write the tile into the cube of the world, overviews and all."""
+    """Write the tile into the cube of the world with ``workshop.world.ingest``, including overviews."""
     import icechunk
 
     from workshop import repository, tiles, world
@@ -175,7 +175,7 @@ def dask_squares(clock: Clock, folder: Path, target: Path, rows: Rows, to: str) 
 
 
 def load_whole(clock: Clock, folder: Path, target: Path, rows: Rows, to: str, masked: bool = False) -> dict[str, Any]:
-    """Write as the shortest code does: loaded whole, default chunks; masked, class codes become float32."""
+    """Write with the shortest code: load the whole tile, use default chunks. If masked, class codes become float32."""
     import rioxarray
     import xarray as xr
 
@@ -191,7 +191,7 @@ def load_whole(clock: Clock, folder: Path, target: Path, rows: Rows, to: str, ma
 
 
 def documented(clock: Clock, folder: Path, target: Path, rows: Rows) -> dict[str, Any]:
-    """Write as Icechunk's page on GLAD does: the array laid out first, the tile opened whole, written to its region."""
+    """Write as Icechunk's page on GLAD does: create the array first, then write the whole tile to its region."""
     import xarray as xr
 
     repo = _icechunk(target)
@@ -209,7 +209,7 @@ def documented(clock: Clock, folder: Path, target: Path, rows: Rows) -> dict[str
 
 
 def gdal(clock: Clock, folder: Path, target: Path, rows: Rows) -> dict[str, Any]:
-    """Write with GDAL's own Zarr driver (Zarr v2), where ``gdal_translate`` is installed."""
+    """Write with GDAL's own Zarr driver (Zarr v2), if ``gdal_translate`` is installed."""
     program = shutil.which("gdal_translate")
     options = ["-co", "COMPRESS=ZSTD", "-co", f"BLOCKSIZE={BAND},{BAND}"]
     options += ["-srcwin", "0", str(rows[0]), str(SIZE), str(rows[1] - rows[0])]

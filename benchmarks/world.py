@@ -1,4 +1,4 @@
-"""The cube of the world: what a commit costs as it fills, opening it, and how an ingest grows with its workers."""
+"""The cube of the world: the cost of commits as it fills, opening it, and how ingest speed grows with workers."""
 
 import multiprocessing
 import os
@@ -26,7 +26,7 @@ def _storage(path: Path):
 
 
 def fill(clock: Clock, folder: Path, rows: int, split: bool) -> dict[str, Any]:
-    """Commit references to all chunks of all years, a row of tiles at a time; the pixels themselves are nowhere."""
+    """Commit references to all chunks of all years, one row of tiles at a time. The referenced files do not exist."""
     import icechunk
     import zarr
 
@@ -72,7 +72,7 @@ def fill(clock: Clock, folder: Path, rows: int, split: bool) -> dict[str, Any]:
 
 
 def add_pixels(clock: Clock, folder: Path) -> None:
-    """Write the teaching window of the sample tile into the full cube, over references to files that are not there."""
+    """Write the teaching window of the sample tile into the full cube, over references to missing files."""
     import icechunk
 
     from workshop import tiles, world
@@ -84,7 +84,7 @@ def add_pixels(clock: Clock, folder: Path) -> None:
 
 
 def open_and_draw(clock: Clock, folder: Path) -> dict[str, Any]:
-    """Open the full cube, and save a map of the teaching window; in a new process, so nothing is cached."""
+    """Open the full cube and save a map of the teaching window, in a new process, so nothing is cached."""
     import icechunk
     import matplotlib.pyplot as plt
 
@@ -105,7 +105,7 @@ def open_and_draw(clock: Clock, folder: Path) -> dict[str, Any]:
 
 
 def copy_tiles(clock: Clock, folder: Path, count: int) -> None:
-    """Copy the dense tile to its neighbors in the east, until there are this many."""
+    """Copy the dense tile to its neighbors to the east until there are ``count`` tiles."""
     for name in NAMES[1:count]:
         there = tile(folder).with_name(f"{name}.tif")
         with clock:
@@ -117,16 +117,16 @@ def copy_tiles(clock: Clock, folder: Path, count: int) -> None:
 def workers(
     clock: Clock, folder: Path, target: Path, rows: Rows, kind: str, count: int, tile_count: int
 ) -> dict[str, Any]:
-    """Ingest the dense tiles with this many threads, or processes, on as many cores."""
+    """Ingest the dense tiles with ``count`` threads or processes on as many cores."""
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
     if allowed:
-        os.sched_setaffinity(0, sorted(allowed)[:count])  # threads and processes that start from now on inherit it
+        os.sched_setaffinity(0, sorted(allowed)[:count])  # new threads and processes inherit it
     try:
         from workshop import tiles, world
 
         repo, where = world.create(_storage(Path(target)), (YEAR,)), tiles.Box(*box(rows, tile_count))
         with _pool(kind, count) as pool:
-            list(pool.map(abs, range(count)))  # all of them are there
+            list(pool.map(abs, range(count)))  # waits until all workers have started
             with clock:
                 report = world.ingest(repo, NAMES[:tile_count], [YEAR], box=where, root=str(folder), executor=pool)
     finally:
@@ -140,13 +140,13 @@ def _pool(kind: str, count: int) -> ThreadPoolExecutor | ProcessPoolExecutor:
     if kind == "threads":
         _warm_up()
         return ThreadPoolExecutor(count)
-    # not forked: Icechunk has threads, which a fork would lose
+    # not a fork, which would lose Icechunk's threads
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(count, context, initializer=_warm_up, initargs=(context.Barrier(count),))
 
 
 def _warm_up(others: Any = None) -> None:
-    """Import and compile, where that was never done; in a process, wait until the others have, too."""
+    """Import and compile. In a process, wait until the other processes are ready, too."""
     from workshop import world
 
     world.summarize(np.zeros((1000, 1000), np.uint8))

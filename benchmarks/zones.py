@@ -1,6 +1,6 @@
-"""Class counts inside zones, beside only decoding the chunks; 256 million pixels of the dense tile, or fewer.
+"""Class counts inside zones, compared with only decoding the chunks.
 
-The square has as many pixels along its sides as the tile has dense rows, ``rows``, but at most 16,000.
+They are counted in a square of the dense tile. Its side has as many pixels as there are ``rows``, at most 16,000.
 """
 
 from pathlib import Path
@@ -59,13 +59,13 @@ def _by_chunk(clock: Clock, folder: Path, rows: Rows, function: Any) -> list[Any
 
 
 def decode(clock: Clock, folder: Path, rows: Rows) -> None:
-    """Only read the chunks, on the threads that do the counting elsewhere."""
+    """Only read the chunks, on the threads that the other cases count with."""
     sizes = _by_chunk(clock, folder, rows, lambda chunk: np.asarray(chunk[0]).size)
     assert sum(sizes) == side_of(rows) ** 2
 
 
 def bincount(clock: Clock, folder: Path, rows: Rows) -> None:
-    """One zone that is everything, by ``numpy.bincount``."""
+    """Count everything as one zone with ``numpy.bincount``."""
     counts = _by_chunk(clock, folder, rows, lambda chunk: np.bincount(np.asarray(chunk[0]).ravel(), minlength=256))
     np.testing.assert_array_equal(sum(counts), _expected(folder, rows))
 
@@ -78,7 +78,7 @@ def _expected(folder: Path, rows: Rows) -> np.ndarray:
 
 
 def ours(clock: Clock, folder: Path, rows: Rows, side: int) -> dict[str, Any]:
-    """Call ``workshop.zonal.count_classes`` with side x side zones that tile the square: ragged where not alone."""
+    """Call ``workshop.zonal.count_classes`` with side x side zones that tile the square, ragged if more than one."""
     import geopandas as gpd
     import shapely
 
@@ -98,7 +98,7 @@ def ours(clock: Clock, folder: Path, rows: Rows, side: int) -> dict[str, Any]:
         for c in range(side)
     ]
     zones = gpd.GeoSeries([shapely.Polygon(ring) for ring in corners], crs="EPSG:4326")
-    zonal.count_classes(lulc[:, :1000, :1000], zones[:1])  # compiles, where that was never done
+    zonal.count_classes(lulc[:, :1000, :1000], zones[:1])  # compiles, if that was never done
     with clock:
         found = zonal.count_classes(lulc, zones)
     np.testing.assert_array_equal(found.pixels.sum(("zone", "year")), _expected(folder, rows))
@@ -106,7 +106,7 @@ def ours(clock: Clock, folder: Path, rows: Rows, side: int) -> dict[str, Any]:
 
 
 def flox(clock: Clock, folder: Path, rows: Rows, side: int) -> dict[str, Any]:
-    """Group by class with xarray and flox, as it comes, in a square of this side; it takes much memory."""
+    """Group by class with xarray and flox as installed, in a square with this side. It takes a lot of memory."""
     from xarray.groupers import BinGrouper
 
     lulc = _cube(folder, rows)[0, :side, :side].rename("lulc").drop_vars("year")

@@ -9,7 +9,7 @@ START, END = "<!-- written by tools/card.py -->\n", "<!-- end -->\n"
 
 
 def card() -> str:
-    """Return a table: for each lesson its sections with their planned minutes, then the exercise and the quiz."""
+    """Return a table: per lesson, the sections with their planned minutes, then the exercises and the quiz."""
     guide = (ROOT / "docs" / "instructors.md").read_text(encoding="utf-8")
     guide = guide.split("## Checkpoints\n")[1].split("\n## ")[0]
     rows = ["| lesson | section | planned | begun | ended |", "|---|---|---|---|---|"]
@@ -22,7 +22,7 @@ def card() -> str:
 
 
 def page() -> str:
-    """Return the page with a card of today's checkpoints."""
+    """Return the page with a card of the current checkpoints."""
     before, after = PAGE.read_text(encoding="utf-8").split(START)
     return f"{before}{START}\n{card()}\n{END}{after.split(END)[1]}"
 

@@ -1,6 +1,6 @@
 """Make the learner's copies of the notebooks, without outputs: ``python tools/copies.py [--fresh]``, into ``work/``.
 
-A copy that is there stays as it is. With ``--fresh`` the whole folder is put aside under another name first.
+Existing copies are kept. With ``--fresh``, the whole folder is first renamed.
 """
 
 import hashlib
@@ -15,12 +15,12 @@ RECORD = "progress.jsonl"  # of workshop/exercises/record.py
 
 
 def copy(notebook: Path, folder: Path) -> str:
-    """Write a notebook into the folder, without outputs, unless it is there.
+    """Write a notebook without outputs into the folder, unless it exists there.
 
     Returns
     -------
     str
-        ``"new"``, ``"kept"``, or ``"older"`` for one that was made from another version of the lesson.
+        ``"new"``, ``"kept"``, or ``"older"`` if the copy was made from another version of the lesson.
     """
     content = nbformat.read(notebook, as_version=4)
     for cell in content.cells:
@@ -36,7 +36,7 @@ def copy(notebook: Path, folder: Path) -> str:
 
 
 def main(root: Path = ROOT, *, fresh: bool = False) -> str:
-    """Make the copies in ``work/`` below the root, and return what to tell the learner."""
+    """Make the copies in ``work/`` under the root, and return a message for the learner."""
     folder = root / "work"
     said = ""
     if fresh and folder.is_dir():

@@ -1,8 +1,8 @@
-"""The minutes that a lesson's core path takes in a room, by a model: ``python tools/minutes.py [NOTEBOOK ...]``.
+"""Estimate the minutes that a lesson's core path takes in a room: ``python tools/minutes.py [NOTEBOOK ...]``.
 
-The core path is everything but sections whose heading begins with *Deeper*, exercises, the quiz, and what comes after.
-Prose is read at 180 words a minute; a line of visible code takes 4 s, a cell 20 s, a **Predict** 90 s, and the kernel
-its measured time, which ``make render`` stores in the notebook. Folded code takes no time, its cell does.
+The core path leaves out exercises, the quiz and everything after it, and sections whose heading begins with *Deeper*.
+The model: prose is read at 180 words per minute. A line of visible code takes 4 s, a cell 20 s, and a **Predict** 90 s.
+The kernel takes its measured time, which ``make render`` stores. Folded code takes no time, but its cell does.
 """
 
 import re
@@ -20,7 +20,7 @@ HEADING = re.compile(r"^(#{2,4}) (.*)$", flags=re.MULTILINE)
 
 @dataclass
 class Core:
-    """What the core path of a notebook holds."""
+    """The contents of a notebook's core path."""
 
     words: int = 0
     lines: int = 0  # of visible code, without empty ones
@@ -36,14 +36,14 @@ class Core:
 
 
 def is_folded(cell: nbformat.NotebookNode) -> bool:
-    """Whether JupyterLab hides the cell's source until it is asked for."""
+    """Whether JupyterLab hides the cell's source until it is clicked."""
     return bool(cell.metadata.get("jupyter", {}).get("source_hidden"))
 
 
 def sections(notebook: nbformat.NotebookNode) -> list[tuple[str, Core]]:
-    """Return the numbered sections of the core path, with ``""`` for what comes before the first one.
+    """Return the numbered sections of the core path, with ``""`` for the part before the first one.
 
-    A part that is left out ends at the next heading of its own level or a higher one. *In practice* and *What you did*
+    A part that is left out ends at the next heading of the same level or a higher one. *In practice* and *What you did*
     count as parts of the last section.
     """
     found, skipped_level = [("", Core())], 0

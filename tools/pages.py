@@ -1,7 +1,7 @@
-"""How a notebook becomes a page of the site: ``docs/conf.py`` names ``read`` as the reader of notebooks.
+"""Turns a notebook into a page of the site: ``docs/conf.py`` names ``read`` as the reader of notebooks.
 
-Nothing is executed. The page shows the stored outputs, made fit for a page without a kernel, and below each exercise
-its answer from ``solutions/``, folded.
+Nothing is executed. The page shows the stored outputs, adapted to a page without a kernel, and the folded answer from
+``solutions/`` under each exercise.
 """
 
 import re
@@ -15,7 +15,7 @@ from nbformat.v4 import new_markdown_cell
 
 ROOT = Path(__file__).parent.parent
 ANSWER = re.compile(r"## (?P<key>\w\w-\d+) (?P<title>.*)")
-# How a widget, an ipyleaflet map, a HoloViews plot and a page of a server introduce themselves in plain text.
+# Begins the plain text of a widget, an ipyleaflet map, a HoloViews plot or an embedded page of a server.
 LIVE = re.compile(r"Column\n|\w*Slider\(|Map\(|:\w+ +\[|IFrame\(")
 LIVE_NOTE = (
     '<p class="live">Here a live view appears in JupyterLab. It needs a running kernel, which a page does not have.</p>'
@@ -23,13 +23,13 @@ LIVE_NOTE = (
 
 
 def read(text: str) -> NotebookNode:
-    """Return the notebook in this text as the site shows it."""
+    """Return the notebook in this text, adapted to the site."""
     notebook = nbformat.reads(text, as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             adapt_outputs(cell)
     if notebook.cells[0].source.startswith("# Answers to"):
-        # The lesson's page holds the same answers, and is what a search should find.
+        # The lesson's page has the same answers, and a search should find that page.
         notebook.metadata.update(orphan=True, nosearch=True)
         keep_first_icons(notebook.cells)
         return notebook
@@ -48,22 +48,22 @@ def read(text: str) -> NotebookNode:
 
 
 def slug(heading: str) -> str:
-    """Return a heading's anchor as JupyterLab has it, so that a link is good there, here, and on GitHub."""
+    """Return JupyterLab's anchor of a heading, so that a link works there, on the site, and on GitHub."""
     return heading.replace(" ", "-")
 
 
 def adapt_outputs(cell: NotebookNode) -> None:
-    """Make a cell's outputs fit for a page: pictures with their alternative texts, tables that scroll, live views."""
+    """Adapt a cell's outputs to a page: add alt text to pictures, make tables scroll, and replace live views."""
     for output in cell.outputs:
         data = output.get("data", {})
         if "image/png" in data:
-            # MyST-NB looks for the text beside the cell, Jupyter beside the output
+            # MyST-NB looks for alt text in the cell's metadata, Jupyter in the output's
             image = cell.metadata.setdefault("mystnb", NotebookNode()).setdefault("image", NotebookNode())
             if "alt" in image:
-                raise ValueError(f"two pictures in one cell, but one alternative text:\n{cell.source}")
+                raise ValueError(f"expected one picture per cell, found two; split the cell:\n{cell.source}")
             image.alt = output.metadata["image/png"]["alt"]
         elif "image/svg+xml" in data:
-            # as a part of the page it keeps its label, as a file it would lose it
+            # inside the page it keeps its label, as a file it would lose it
             output.data = NotebookNode({"text/html": f'<div class="picture">{data["image/svg+xml"]}</div>'})
         elif "text/html" in data:
             data["text/html"] = adapt_html(data["text/html"])
@@ -75,7 +75,7 @@ def adapt_outputs(cell: NotebookNode) -> None:
 
 
 def keep_first_icons(cells: list[NotebookNode]) -> None:
-    """Drop the icons and styles that xarray puts before every array of a page, but for the first."""
+    """Drop the icons and styles that xarray puts before every array of a page, except the first."""
     icons, seen = re.compile(r"<svg style=.*?</svg>\s*<style>.*?</style>", re.DOTALL), set()
 
     def first(match: re.Match) -> str:

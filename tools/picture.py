@@ -1,6 +1,6 @@
 """The picture at the top of the README, docs/_static/cube.png: ``make picture``.
 
-It is made from the sample tiles, a cube that is built from them, and the viewer (``make viewer``) in a browser.
+It shows the sample tiles, a cube built from them, and the viewer (``make viewer``) in a browser.
 """
 
 import io
@@ -31,7 +31,7 @@ BLUE, ORANGE, GREEN, GRAY = "#0072B2", "#E69F00", "#009E73", "#767676"
 
 
 def build() -> icechunk.Repository:
-    """Return a cube with a history: a commit a year, a release, a repair, and a draft on a branch of its own."""
+    """Return a cube with a history: one commit per year, a release, a repair, and a draft on its own branch."""
     repo = datacube.build(icechunk.in_memory_storage())
     release = repo.lookup_branch("main")
     repo.create_tag("v1.0", release)
@@ -49,11 +49,11 @@ def build() -> icechunk.Repository:
 
 
 def draw_years(part: SubFigure, cube: xr.DataArray) -> None:
-    """Draw a map per year, and the legend's groups that occur."""
+    """Draw one map per year, and a legend of the groups that occur."""
     small = world.coarsen(cube.load(), 8)
     for ax, year in zip(part.subplots(1, small.sizes["year"]), small.year.values, strict=True):
         maps.draw_land_cover(ax, small.sel(year=year))
-        for artist in ax.artists:  # a scale bar per map is too much
+        for artist in ax.artists:  # a scale bar on every map is too much
             artist.remove()
         ax.set(xlabel="", ylabel="", xticks=[], yticks=[])
         ax.set_title(str(year), fontsize=17)
@@ -65,7 +65,7 @@ def draw_years(part: SubFigure, cube: xr.DataArray) -> None:
 
 
 def draw_history(ax: Axes, repo: icechunk.Repository) -> None:
-    """Draw the snapshots of ``main`` and ``draft`` from the newest on, with their tags; ids are random, so without."""
+    """Draw the snapshots of ``main`` and ``draft``, the newest first, with tags; without ids, which are random."""
     main, draft = (list(repo.ancestry(branch=name)) for name in ("main", "draft"))
     own = [snapshot for snapshot in draft if snapshot.id not in {s.id for s in main}]
     tags = {repo.lookup_tag(tag): tag for tag in repo.list_tags()}
@@ -91,7 +91,7 @@ def draw_history(ax: Axes, repo: icechunk.Repository) -> None:
 
 
 def look(folder: Path, width: int) -> np.ndarray:
-    """Return the viewer's page with the sample, in a browser window as wide as this and as high as the page."""
+    """Return a screenshot of the viewer's page with the sample, this wide and as high as the page."""
     if not (VIEWER / "index.html").is_file():
         raise SystemExit(f"expected the viewer in {VIEWER}, found none: run `make viewer`, which needs npm")
     sys.path.append(str(ROOT / "tests"))

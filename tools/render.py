@@ -1,6 +1,6 @@
 """Execute notebooks and store their outputs: ``python tools/render.py [NOTEBOOK ...]``, all of them by default.
 
-What only a live kernel can show (widgets, interactive plots) is left out; its text stands in for it.
+Outputs that need a live kernel (widgets, interactive plots) are replaced by their text.
 """
 
 import os
@@ -34,7 +34,7 @@ def static_outputs(outputs: list) -> list:
             for kind in set(data) - {"text/plain"}:
                 del data[kind]
         if data.get("text/plain", "").startswith("<IPython.lib.display.IFrame"):
-            output.data = nbformat.from_dict({"text/plain": "IFrame()"})  # of a server that is gone by now
+            output.data = nbformat.from_dict({"text/plain": "IFrame()"})  # its server is gone by now
             data = output.data
         if data.get("text/plain") and " object at 0x" not in data["text/plain"]:
             kept.append(output)
@@ -44,7 +44,7 @@ def static_outputs(outputs: list) -> list:
 def render(path: Path, *, timed: bool = False) -> float:
     """Execute a notebook in its own folder, write it back with its outputs, and return the seconds that its cells took.
 
-    They are stored, too, if asked for and if they differ by more than a third from those in the notebook.
+    If ``timed``, the seconds are stored, unless they are within a third of the stored ones.
     """
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
@@ -61,7 +61,7 @@ def render(path: Path, *, timed: bool = False) -> float:
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = static_outputs(cell.outputs)
-    # Neither the interpreter's version nor a machine's kernel name belongs to a lesson.
+    # A lesson should not contain the interpreter's version or a machine's kernel name.
     seconds = notebook.metadata.get("kernel_seconds", 0)
     if timed and not 0.67 < took / max(seconds, 1) < 1.33:
         seconds = round(took)
@@ -78,8 +78,8 @@ if __name__ == "__main__":
     paths = [Path(arg) for arg in sys.argv[1:]] or sorted(ROOT.glob("notebooks/*.ipynb")) + sorted(
         ROOT.glob("solutions/*.ipynb")
     )
-    # nbclient kills its kernels, which leaves their scratch folders behind
+    # nbclient kills its kernels, which then leave their scratch folders behind
     with tempfile.TemporaryDirectory() as os.environ["TMPDIR"]:
         for path in paths:
-            took = render(path, timed=not sys.argv[1:])  # several at once, as authors do, would take longer
+            took = render(path, timed=not sys.argv[1:])  # authors run several at once, which takes longer
             print(f"{path.resolve().relative_to(ROOT)}  {took:.0f} s", flush=True)

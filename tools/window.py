@@ -1,4 +1,4 @@
-"""The store that the site's viewer shows: the teaching window of the sample, as plain Zarr with levels."""
+"""The store that the site's viewer shows: the sample's teaching window, as plain Zarr with levels."""
 
 import warnings
 from pathlib import Path
@@ -27,6 +27,6 @@ def write(folder: Path, years: tuple[int, ...] = tiles.YEARS) -> None:
         chunks = (1, *(min(500, level.sizes[name]) for name in "yx"))
         encoding = {"lulc": {"chunks": chunks, "fill_value": 255, "grid_mapping": "spatial_ref"}}
         conventions.describe(level).to_zarr(store, group=str(k), encoding=encoding, consolidated=False)
-    with warnings.catch_warnings():  # the specification has let it be since July 2026
+    with warnings.catch_warnings():  # the specification has allowed it since July 2026
         warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
         zarr.consolidate_metadata(store)
