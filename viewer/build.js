@@ -1,4 +1,4 @@
-// Bundles the page into ../build/viewer, with the licenses of what is in the bundle: `npm ci && npm run build`.
+// Bundles the page into ../build/viewer, with the licenses of the bundled packages: `npm ci && npm run build`.
 import { readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { build } from "esbuild";
 

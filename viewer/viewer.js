@@ -1,5 +1,5 @@
-// Shows the classes of a plain Zarr v3 store. All that it says about them comes from the store's own attributes: CF's
-// flags, and the Zarr conventions proj, spatial and multiscales. It asks no other host for anything.
+// Shows the classes of a plain Zarr v3 store. Everything it says about them comes from the store's attributes: CF's
+// flags, and the Zarr conventions proj, spatial and multiscales. It requests nothing from other hosts.
 import "ol/ol.css";
 import "./viewer.css";
 import { defaults as controls } from "ol/control/defaults.js";
@@ -14,7 +14,7 @@ import TileGrid from "ol/tilegrid/TileGrid.js";
 import View from "ol/View.js";
 
 const TRANSPARENT = [0, 0, 0, 0];
-const ABOUT = ["source", "license", "references", "institution", "history", "comment"]; // as CF calls them
+const ABOUT = ["source", "license", "references", "institution", "history", "comment"]; // CF's names
 
 const byId = (id) => document.getElementById(id);
 
@@ -35,13 +35,13 @@ function tell(message) {
   byId("message").hidden = false;
 }
 
-/** The store that the address names, or the one in whose folder this page is; without a slash at the end. */
+/** The URL of the requested store, or of the folder with this page, without a slash at the end. */
 function findStore(asked) {
   const url = new URL(asked || ".", location.href);
   if (!/^https?:$/.test(url.protocol)) {
     throw Error(
       `Expected an address that begins with https:// or http://, found ${url.href}. ` +
-        (asked ? "Use the address that the bucket has on the web." : "Open this page through a web server."),
+        (asked ? "Use the bucket's web address." : "Open this page through a web server."),
     );
   }
   return (url.origin + url.pathname).replace(/(\/zarr\.json)?\/*$/, "");
@@ -53,23 +53,23 @@ async function readMetadata(url) {
   try {
     answer = await fetch(address);
   } catch {
-    // the one way to tell a server that is not there from one that does not let us in
+    // the only way to distinguish a server that is down from one that refuses this page
     const there = await fetch(address, { mode: "no-cors" }).then(
       () => true,
       () => false,
     );
     throw Error(
       there
-        ? `${url} is there, but does not let pages of ${location.origin} read it. Give the bucket a CORS rule that ` +
+        ? `The server of ${url} does not let pages of ${location.origin} read it. Give the bucket a CORS rule that ` +
           "allows the methods GET and HEAD and all headers, or put this page into the same bucket."
-        : `No server answers at ${url}. Check the address and the connection; a page that came by https cannot read a ` +
+        : `No server answers at ${url}. Check the address and the connection. A page loaded over https cannot read a ` +
           "store over http.",
     );
   }
   if (!answer.ok) {
     throw Error(
-      `Expected a Zarr v3 group at ${url}, found status ${answer.status} instead of its zarr.json. Check the address ` +
-        "and that the objects are public. An Icechunk repository must be exported as plain Zarr first.",
+      `Expected a Zarr v3 group at ${url}, found status ${answer.status} instead of its zarr.json. Check the address, ` +
+        "and whether the objects are public. An Icechunk repository must be exported as plain Zarr first.",
     );
   }
   const text = await answer.text();
@@ -80,13 +80,13 @@ async function readMetadata(url) {
   }
 }
 
-/** What the store says about its classes and levels, or an error that says what is missing. */
+/** Read the description of classes and levels from the metadata, or throw an error that says what is missing. */
 function understand({ attributes = {}, consolidated_metadata }, url, asked) {
   const nodes = consolidated_metadata?.metadata;
   if (!nodes) {
     throw Error(
-      `${url} has no consolidated metadata, without which a browser cannot find the arrays. ` +
-        "Write the metadata with zarr.consolidate_metadata(store), at the group that holds the levels.",
+      `${url} has no consolidated metadata, and a browser cannot find the arrays without it. ` +
+        "Run zarr.consolidate_metadata(store) on the group that holds the levels.",
     );
   }
   const layout = attributes.multiscales?.layout;
@@ -123,12 +123,12 @@ function understand({ attributes = {}, consolidated_metadata }, url, asked) {
   }
   const columns = Math.max(...levels.map((level) => level.columns));
   const pixel = (bbox[2] - bbox[0]) / columns;
-  // OpenLayers stretches each level over the box, so a level that covers anything else would be out of place
+  // OpenLayers stretches each level over the box, so a level with other bounds would be misplaced
   for (const { asset, columns, rows, transform: [dx, skewX, x, skewY, dy, y] = [] } of levels) {
     const box = [x, y + dy * rows, x + dx * columns, y];
     if (skewX || skewY || !box.every((side, i) => Math.abs(side - bbox[i]) < pixel / 2)) {
       throw Error(
-        `Expected that the level ${asset} of ${url} covers ${bbox.join(", ")} with rows from north to south, found ` +
+        `Expected the level ${asset} of ${url} to cover ${bbox.join(", ")} with rows from north to south, found ` +
           `${box.join(", ")}. Correct its spatial:transform, or write it again with whole cells.`,
       );
     }
@@ -137,7 +137,7 @@ function understand({ attributes = {}, consolidated_metadata }, url, asked) {
   return { url, variable, bbox, pixel, columns, levels, attributes, array, classes: readClasses(array, variable) };
 }
 
-/** CF's flags of an array: a map from each code to its name and color. */
+/** Return an array's CF flags as a map from code to name and color. */
 function readClasses({ attributes }, variable) {
   const codes = [attributes.flag_values].flat();
   const [names, colors] = ["flag_meanings", "flag_colors"].map((key) => (attributes[key] ?? "").trim().split(/\s+/));
@@ -176,13 +176,13 @@ function makeSource({ url, variable, array, attributes, bbox }) {
     url,
     variable,
     dimensions: Object.fromEntries(dimensions.map((name) => [name, 0])),
-    // nothing is reprojected, so a CRS that OpenLayers does not know needs no definition
+    // nothing is reprojected, so a CRS unknown to OpenLayers needs no definition
     projection: getProjection(code) ?? new Projection({ code, units: "m", extent: bbox }),
     transition: 0,
   });
 }
 
-/** Take the level that is nearest on a scale of factors: halfway between 1 and 8 is 2.8, where 4.5 would read much. */
+/** Choose the level by the geometric mean: between factors 1 and 8, switch at 2.8, because 4.5 would read too much. */
 function chooseLevelsByFactor(grid) {
   grid.getZForResolution = (resolution) =>
     TileGrid.prototype.getZForResolution.call(grid, resolution, (asked, coarse, fine) => asked - Math.sqrt(coarse * fine));
@@ -199,7 +199,7 @@ function makeMap(source, { bbox, pixel }) {
       center: [(bbox[0] + bbox[2]) / 2, (bbox[1] + bbox[3]) / 2],
       extent: bbox,
       showFullExtent: true,
-      // a whole zoom shows a pixel on 1, 2, 4 ... pixels of the screen
+      // at whole zoom levels, a pixel covers 1, 2, 4 ... screen pixels
       maxResolution: pixel * 2 ** Math.max(0, Math.ceil(Math.log2(size / pixel / 256))),
       minResolution: pixel / 32,
     }),
@@ -210,14 +210,14 @@ function makeMap(source, { bbox, pixel }) {
 
 function makeLayer(source, { classes, array, bbox }) {
   const palette = Array.from({ length: 256 }, (_, code) => classes.get(code)?.color ?? TRANSPARENT);
-  // The fill value is a class like the others, with its color, where the legend has it: OpenLayers would leave it out.
+  // If the legend has the fill value, draw it in its color like any class: OpenLayers would leave it out.
   source.nodataBandIndex = undefined;
   const fill = palette[array.fill_value] ?? TRANSPARENT;
   const style = { color: ["case", ["==", ["band", 2], 0], fill, ["palette", ["band", 1], palette]] };
   return new WebGLTile({ source, style, extent: bbox, cacheSize: 64 });
 }
 
-/** Tell the class under the mouse; without one, as on a phone or by keyboard, that in the middle of the map. */
+/** Show the class under the mouse, or without a mouse (phone, keyboard) the class at the center of the map. */
 function followPointer(map, source, { classes, columns, levels, pixel }) {
   const layer = map.getLayers().item(0);
   const digits = Math.max(0, Math.ceil(1 - Math.log10(pixel)));
@@ -249,7 +249,7 @@ function followPointer(map, source, { classes, columns, levels, pixel }) {
   map.on("rendercomplete", update);
 }
 
-/** A slider for each dimension that is not a place, such as the year; the page's address holds its label. */
+/** Add a slider per non-spatial dimension, such as the year. The page's address stores the selected label. */
 async function addSliders(source, map) {
   const link = new Link({ params: ["x", "y", "z"], replace: true });
   map.addInteraction(link);
@@ -279,7 +279,7 @@ async function main() {
   const store = understand(await readMetadata(url), url, asked.get("variable") ?? undefined);
   showAbout(store);
   if (!document.createElement("canvas").getContext("webgl")) {
-    throw Error("This browser draws no map: it has no WebGL, or has it switched off in its settings.");
+    throw Error("Expected a browser with WebGL to draw the map, found none. Turn WebGL on, or use another browser.");
   }
   const source = makeSource(store);
   source.on("tileloaderror", () => tell(`A part of the map could not be read from ${url}. Reload the page to try again.`));
@@ -289,7 +289,7 @@ async function main() {
   const map = makeMap(source, store);
   map.on("loadstart", () => (byId("map").ariaBusy = "true"));
   map.on("loadend", () => (byId("map").ariaBusy = "false"));
-  await addSliders(source, map); // before the layer, which would fetch the first year
+  await addSliders(source, map); // before the layer, which would otherwise fetch the first year
   map.addLayer(makeLayer(source, store));
   followPointer(map, source, store);
 }
