@@ -1,4 +1,4 @@
-"""Attempts at exercises in the kernel in which nbval has just run the lesson: untouched, wrong in many ways, solved."""
+"""Attempts at exercises (untouched, wrong in many ways, solved) in the kernel in which nbval just ran the lesson."""
 
 import tomllib
 from pathlib import Path
@@ -11,7 +11,7 @@ ANSWERS = tomllib.loads((ROOT / "tests" / "answers.toml").read_text(encoding="ut
 
 
 def tagged(path, prefix):
-    """Return the source of the cells with a tag that begins with the prefix, by the rest of the tag."""
+    """Return the sources of cells with a tag that begins with the prefix, keyed by the rest of the tag."""
     cells = nbformat.read(path, as_version=4).cells
     found = [(tag, cell) for cell in cells for tag in cell.metadata.get("tags", []) if tag.startswith(prefix)]
     sources = {tag.removeprefix(prefix): cell.source for tag, cell in found}
@@ -20,7 +20,7 @@ def tagged(path, prefix):
 
 
 class Attempts(pytest.Item):
-    """All attempts at one exercise; comes after the last cell of its lesson."""
+    """All attempts at one exercise. They run after the last cell of its lesson."""
 
     def runtest(self):
         path = self.parent.path
@@ -54,7 +54,7 @@ class Attempts(pytest.Item):
 
 
 class Stores(Attempts):
-    """What the lesson wrote into its bucket says of itself what is valid and true; comes before the attempts."""
+    """The stores in the lesson's bucket have valid and true metadata. Runs before the attempts."""
 
     def runtest(self):
         code = f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r}); from described import check_bucket"
@@ -66,7 +66,7 @@ class Stores(Attempts):
 
 
 def add_attempts(items):
-    """Insert a look at a lesson's stores, and the attempts at its exercises, after its last cell."""
+    """Insert a check of a lesson's stores, and the attempts at its exercises, after its last cell."""
     for last in [item for item, following in zip(items, [*items[1:], None], strict=True) if ends(item, following)]:
         at = items.index(last) + 1
         names = tagged(last.path, "check-")

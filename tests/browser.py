@@ -1,4 +1,4 @@
-"""Chromium or Chrome for the tests that look at what a person sees; in CI, ``make test`` installs it."""
+"""Chromium or Chrome, for tests of what a person sees. In CI, ``make test`` installs it."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ needs_browser = pytest.mark.skipif(
 
 
 def make_driver(folder, size=LAPTOP):
-    """Start a browser without a window, with a profile of its own in a folder; the caller quits it."""
+    """Start a headless browser with its own profile in a folder. The caller quits it."""
     options = webdriver.ChromeOptions()
     if BROWSER:
         options.binary_location = BROWSER
@@ -46,5 +46,5 @@ def make_driver(folder, size=LAPTOP):
 
 
 def severe(driver):
-    """Return the errors on the browser's console since they were last asked for."""
+    """Return the errors on the browser's console since the last call."""
     return [entry["message"] for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]

@@ -1,4 +1,4 @@
-"""What all tests share: the order they run in, what is left to `make soak`, and kernels that keep within bounds."""
+"""Shared by all tests: their order, the choice of tests for `make soak`, and the memory limit of kernels."""
 
 import itertools
 import os
@@ -19,7 +19,7 @@ NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
 SOLUTIONS = sorted(ROOT.glob("solutions/*.ipynb"))
 MEMORY_LIMIT = 2e9  # bytes, for a kernel that runs a lesson
 NEED_NO_TILES = {"test_glossary.py", "test_project.py", "test_quiz.py", "test_site.py"}
-# The longest begin first, or the last of them would run alone.
+# The longest start first, because otherwise the last one would run alone.
 LONGEST_FIRST = (
     "test_browser.py",
     "test_site.py",
@@ -31,28 +31,28 @@ LONGEST_FIRST = (
 
 
 def pytest_configure(config):
-    # Settings of whoever runs the tests must not reach them, nor the kernels they start.
+    # The user's settings must not reach the tests or the kernels that they start.
     for name in list(os.environ):
         if name.startswith(("GLAD_", "CPL_", "VSI_", "GDAL_HTTP", "GDAL_DISABLE", "GDAL_CACHE")):
             del os.environ[name]
     _give_kernels_ports_of_their_own()
     config.pluginmanager.register(Notebooks())
-    # nbval kills its kernels, which leaves their scratch folders behind
+    # nbval kills its kernels, which then leave their scratch folders behind
     config.scratch = tempfile.mkdtemp(prefix="glad-workshop-tests-")
     os.environ["TMPDIR"] = config.scratch
     files = {Path(argument.split("::")[0]).name for argument in config.args}
     if not hasattr(config, "workerinput") and not files <= NEED_NO_TILES:
-        # before the workers start, which would all begin to write them
+        # before the workers start, because all of them would write the tiles
         from workshop import sample, world
 
         sample.ensure_tiles(world.UTAH_TILES)
 
 
 def _give_kernels_ports_of_their_own():
-    """Number the kernels' ports, each worker in a block of its own, below those that the system hands out.
+    """Number the kernels' ports, with one block per worker, below the ports that the system assigns.
 
-    Jupyter asks the system for free ports and binds them a moment later; of two kernels or servers that start at
-    once, one may find its port taken by then, and dies. Ports that another suite on this machine has are left out.
+    Jupyter asks the system for free ports and binds them a moment later. If two kernels or servers start at the same
+    time, one may find its port taken, and dies. Ports used by another test run on this machine are skipped.
     """
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     plain, first = KernelManager.__init__, itertools.count(12_000 + worker % 5 * 4_000, 5)
@@ -75,7 +75,7 @@ def pytest_unconfigure(config):
 
 
 class KeepNotebooksWhole(LoadScopeScheduling):
-    """Give what shares a kernel, a browser or the built site to one worker; spread all else."""
+    """Run tests that share a kernel, a browser or the built site on one worker, and spread the others."""
 
     def _split_scope(self, nodeid):
         file = nodeid.split("::")[0]
@@ -93,7 +93,7 @@ def pytest_collection_modifyitems(items):
 
 
 def peak_memory(pid):
-    """Return the most bytes that a process has had, or has now where the system does not keep the most."""
+    """Return the peak memory of a process in bytes, or its current memory if the system does not record the peak."""
     status = Path(f"/proc/{pid}/status")
     if status.exists():
         return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024
@@ -102,22 +102,22 @@ def peak_memory(pid):
 
 
 class Notebooks:
-    """The hooks for cells of notebooks, too; those of this file itself hear only of the tests beside it."""
+    """Hooks that also see notebook cells. Hooks in this file itself see only the tests beside it."""
 
     def pytest_itemcollected(self, item):
-        # attempts.py gives the answers in their lessons
+        # attempts.py runs the answers in their lessons
         if item.path in SOLUTIONS and not item.path.name.startswith("05"):
             item.add_marker(pytest.mark.soak)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item):
-        """Fail the cell, or the attempts, after which the kernel has taken too much memory."""
+        """Fail the cell or the attempts after which the kernel has used too much memory."""
         result = yield
         if isinstance(item, IPyNbCell | Attempts):
             memory = peak_memory(item.parent.kernel.km.provisioner.pid)
             if memory > MEMORY_LIMIT:
                 number, source = (item.cell_num, item.cell.source) if isinstance(item, IPyNbCell) else (item.name, "")
-                raise NbCellError(number, f"The kernel has taken {memory / 1e9:.2f} GB", source)
+                raise NbCellError(number, f"The kernel has used {memory / 1e9:.2f} GB", source)
         return result
 
 
@@ -131,7 +131,7 @@ def pytest_terminal_summary(terminalreporter):
 
 @pytest.fixture(scope="session")
 def glad_tile():
-    """Return a real GLAD tile, made smaller; it lies beside the project where the maintainers work."""
+    """Return a smaller copy of a real GLAD tile, which maintainers keep beside the project."""
     path = ROOT.parent / "shared" / "data" / "glad" / "2000" / "40N_080W.tif"
     if not path.is_file():
         pytest.skip("the real GLAD tile (shared/data/glad/2000/40N_080W.tif) is not on this machine")
@@ -140,7 +140,7 @@ def glad_tile():
 
 @pytest.fixture(scope="module")
 def bucket():
-    """Return a bucket on this machine, of a module's own."""
+    """Return a bucket on this machine, one per test module."""
     from workshop import stores  # not before the workers start
 
     return stores.open_bucket()
@@ -152,7 +152,7 @@ def history(repo):
 
 @pytest.fixture
 def no_settings(monkeypatch):
-    """Shield a test from the settings and credentials of whoever runs it."""
+    """Remove the user's settings and credentials from the environment."""
     for name in (
         "GLAD_TILES",
         "GLAD_BUCKET",

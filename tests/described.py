@@ -1,4 +1,4 @@
-"""Whether a store says of itself what is valid and true; also for kernels in which a lesson has just run."""
+"""Checks that a store's metadata is valid and true, also in kernels in which a lesson just ran."""
 
 import json
 
@@ -11,7 +11,7 @@ from workshop import legend
 
 
 def check(group):
-    """Check the attributes of a group or array, and of all that is in it, against the conventions and CF."""
+    """Check the attributes of a group or array, and of all its members, against the conventions and CF."""
     document = json.loads(json.dumps({"zarr_format": 3, "attributes": dict(group.attrs)}))
     if isinstance(group, zarr.Group):
         document["node_type"] = "group"
@@ -34,7 +34,7 @@ def check(group):
 
 
 def place(group, name="lulc"):
-    """Return where an array lies: by the convention, by CF's transform, and by its coordinates."""
+    """Return an array's transform: by the convention, by CF, and by its coordinates."""
     y, x = group["y"][:], group["x"][:]
     right, down = (x[-1] - x[0]) / (len(x) - 1), (y[-1] - y[0]) / (len(y) - 1)
     numbers = [float(number) for number in group["spatial_ref"].attrs["GeoTransform"].split()]
@@ -46,9 +46,9 @@ def place(group, name="lulc"):
 
 
 def check_bucket(bucket):
-    """Return what is wrong with the rasters of land cover in a bucket, of which each must be described.
+    """Return the faults of the land-cover rasters in a bucket; each must be described.
 
-    A raster is an array ``lulc`` with coordinates beside it. Arrays without any were written to be measured.
+    A raster is an array ``lulc`` with coordinates. Arrays without coordinates were only written for measurements.
     """
     if bucket is None:
         return []

@@ -1,9 +1,9 @@
-"""Run a command that can reach nothing but loopback: ``python tests/offline.py COMMAND [ARG ...]``.
+"""Run a command that can only reach loopback: ``python tests/offline.py COMMAND [ARG ...]``.
 
-``make test`` runs the whole suite so.
+``make test`` runs the whole suite with it.
 
-On Linux that is a network namespace in which no other interface exists. Elsewhere, or where the system forbids
-namespaces, HTTP clients are sent to a proxy that is not there, and Python's sockets refuse other hosts.
+On Linux, it uses a network namespace without other interfaces. Elsewhere, or if the system forbids namespaces, HTTP
+clients get a proxy that does not exist, and Python's sockets refuse other hosts.
 """
 
 import os
@@ -40,7 +40,7 @@ def enter_namespace() -> None:
 
     uid, gid = os.getuid(), os.getgid()
     os.unshare(os.CLONE_NEWUSER | os.CLONE_NEWNET)
-    # stay who we are, or tools inside would think they run as nobody
+    # keep the user id, because otherwise tools inside run as the user nobody
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
     Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
@@ -52,7 +52,7 @@ def enter_namespace() -> None:
 
 
 def namespace_works() -> bool:
-    """Try in a child first, because a namespace entered half cannot be left."""
+    """Try in a child process first, because a namespace entered halfway cannot be left."""
     if not hasattr(os, "unshare") or os.environ.get("OFFLINE_BY_GUARD"):
         return False
     child = os.fork()
@@ -66,7 +66,7 @@ def namespace_works() -> bool:
 
 
 def main(command: list[str]) -> int:
-    """Run the command, with the setting ``OFFLINE_BY`` that says how it is cut off, and return its exit code."""
+    """Run the command and return its exit code. The setting ``OFFLINE_BY`` tells it how the network is blocked."""
     env = dict(os.environ)
     with tempfile.TemporaryDirectory() as folder:
         if namespace_works():

@@ -1,7 +1,7 @@
-"""Another world: tiles of the exact shape of GLAD's, with other content than the sample's, and cheap to write.
+"""Another world: tiles with the exact shape of GLAD's and different content from the sample's, cheap to write.
 
-Every class of the legend occurs, also in the window of the lessons; whole chunks have no data; from 2010 on, there
-is no built-up land; nothing is spoilt. Run ``python tests/other_world.py FOLDER`` to have all that the lessons read.
+Every class of the legend occurs, even in the lessons' window. Whole chunks have no data. From 2010 on, there is no
+built-up land. There is no defect. ``python tests/other_world.py FOLDER`` writes all the tiles that the lessons read.
 """
 
 import struct
@@ -19,7 +19,7 @@ CELL = 100  # pixels along a side of what has one class
 
 
 def cells(name, year):
-    """Return the classes of a tile, shape (400, 400): wide cells of a few classes a row, small ones in the window."""
+    """Return the classes of a tile, shape (400, 400): wide cells with few classes per row, small ones in the window."""
     lon, lat = tiles.tile_corner(name)
     codes = legend.table().index.to_numpy(np.uint8)
 
@@ -43,7 +43,7 @@ def cells(name, year):
 
 
 def write_tile(name, year, root):
-    """Write a tile of 40,000 strips of one row."""
+    """Write a tile of 40,000 one-row strips."""
     path = Path(tiles.tile_path(name, year, root))
     path.parent.mkdir(parents=True, exist_ok=True)
     options = {"driver": "GTiff", "count": 1, "dtype": "uint8", "compress": "LZW", "blockysize": 1}
@@ -70,7 +70,7 @@ def write_tile(name, year, root):
 
 
 def write(root, names=world.UTAH_TILES, years=tiles.YEARS):
-    """Write those tiles that are not there yet."""
+    """Write the missing tiles."""
     for name in names:
         for year in years:
             if not Path(tiles.tile_path(name, year, root)).exists():

@@ -1,4 +1,4 @@
-"""The benchmarks run, on hardly any data: a helper that was renamed is noticed. What they measure is not looked at."""
+"""The benchmarks run on very little data, so that a renamed helper is noticed. The measurements are not checked."""
 
 import re
 
@@ -9,7 +9,7 @@ TINY = bench.Scale(rounds=1, rows=(9000, 10_000), world_rows=1)
 
 
 def test_all_cases_run(monkeypatch):
-    """In this process, since importing everything for each case takes minutes; and each case once."""
+    """Run each case once, in this process, because importing everything per case takes minutes."""
     ran = []
 
     def run(case, folder, **parameters):

@@ -1,6 +1,6 @@
 """The lessons in a real browser: JupyterLab as ``make lab`` starts it, cells run through the menu.
 
-What was seen is kept as pictures in ``tests/screenshots/``.
+Screenshots are kept in ``tests/screenshots/``.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ PANEL_CDN = "https://cdn.holoviz.org/panel/"
 
 
 class Lab:
-    """A JupyterLab on 127.0.0.1 over a copy of the notebooks, which a run would otherwise change."""
+    """A JupyterLab on 127.0.0.1 with a copy of the notebooks, because a run changes them."""
 
     def __init__(self, folder, base_url="/"):
         for name in ("notebooks", "solutions", "docs"):
@@ -155,7 +155,7 @@ class Page:
         return self.js(f"{PANEL} return panel.content.widgets[arguments[0]].node", index)
 
     def find(self, root, test):
-        """Wait for an element below another one, also in the shadow roots of Bokeh's, and return it."""
+        """Wait for an element under another one, also in Bokeh's shadow roots, and return it."""
         return self.wait(lambda: self.js(FIND + f"return find(arguments[0], e => {test})", root))
 
     def keep(self, what):
@@ -182,7 +182,7 @@ const find = (root, test) => {
     return null;
 };
 """
-# where the pictures that datashader made lie on the x axis: [left, width]
+# the extents of datashader's pictures along the x axis: [left, width]
 EXTENTS = """
 return window.Bokeh.documents.flatMap(d => Array.from(d._all_models.values()))
     .filter(model => model.type === 'ColumnDataSource' && model.data.image?.length)
@@ -191,26 +191,26 @@ return window.Bokeh.documents.flatMap(d => Array.from(d._all_models.values()))
 
 
 def share(png, colors):
-    """Return which part of a picture's pixels have exactly one of some colors."""
+    """Return the share of a picture's pixels that have exactly one of some colors."""
     pixels = (imread(io.BytesIO(png))[..., :3] * 255).round().astype(int)
     return np.isin(pixels @ [65536, 256, 1], [int(color[1:], 16) for color in colors]).mean()
 
 
 def differ(png, other):
-    """Return which part of two pictures' pixels differ."""
+    """Return the share of pixels that differ between two pictures."""
     a, b = (imread(io.BytesIO(picture))[..., :3] for picture in (png, other))
     return 1.0 if a.shape != b.shape else (a != b).any(-1).mean()
 
 
 def seen(page, element):
-    """Wait until land cover is seen in an element, and return the picture."""
+    """Wait until an element shows land cover, and return its picture."""
     colors = set(legend.table()["color"]) - {"#FFFFFF"}  # snow is as white as the page
     page.wait(lambda: share(element.screenshot_as_png, colors) > 0.25, message="no land cover in the legend's colors")
     return element.screenshot_as_png
 
 
 def look_at_web_map(page):
-    """The raster's tiles were asked for, came as pictures, and are seen in the legend's colors."""
+    """The raster's tiles were requested, arrived as pictures, and appear in the legend's colors."""
     cell = page.show(page.cell_with("ipyleaflet.Map("))
     frame = page.wait(lambda: cell.find_elements(By.CSS_SELECTOR, ".leaflet-container"))[0]
     page.js(CENTER, frame)
@@ -237,7 +237,7 @@ def look_at_web_map(page):
 
 
 def look_at_tooltip(page, canvas):
-    """Pointing at a place names its class as the legend does, with the code in whose color the place is drawn."""
+    """Pointing at a place shows its class as the legend names it, with the code of the color drawn there."""
     # Bokeh puts it at the end of the page, not into the cell
     text = FIND + "return find(document, e => e.classList.contains('bk-tooltip-content'))?.textContent"
 
@@ -267,7 +267,7 @@ def look_at_tooltip(page, canvas):
 def look_at_plot(page):
     """The canvas shows the legend's colors, and the pointer names the class.
 
-    Zooming asks datashader for a new picture; so does another year.
+    Zooming requests a new picture from datashader, and so does another year.
     """
     cell = page.show(page.cell_with(".hvplot.image("))
     canvas = page.find(cell, "e.tagName === 'CANVAS'")
@@ -366,7 +366,7 @@ def browser(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def lab_at(tmp_path_factory):
-    """Return a function that returns the JupyterLab below a path, which it starts when it is first asked for."""
+    """Return a function that returns the JupyterLab under a path, and starts it on the first call."""
     with contextlib.ExitStack() as labs:
 
         def start(path):
@@ -379,7 +379,7 @@ def lab_at(tmp_path_factory):
 
 @pytest.fixture
 def driver(browser):
-    """Return the browser with a new tab, and nothing noted of what was before."""
+    """Return the browser with a new tab and empty logs."""
     before = browser.current_window_handle
     browser.switch_to.new_window("tab")
     browser.execute_cdp_cmd("Page.bringToFront", {})  # what is behind is not laid out
@@ -392,7 +392,7 @@ def driver(browser):
 
 @pytest.fixture
 def page(lab_at, driver, path):
-    """Return a lesson that was just opened; afterwards, it has asked nothing of elsewhere, and nothing has failed."""
+    """Return a newly opened lesson. Afterward, check that it made no requests elsewhere and that nothing failed."""
     lab = lab_at(BEHIND_A_PATH.get(path, "/"))
     try:
         page = Page(driver, lab, path)
@@ -433,7 +433,7 @@ def test_a_lesson_in_the_browser(page, path):
 
 @every([path for path in STILL if path.name[:2] == "04"])
 def test_a_lesson_just_opened_in_the_browser(page, path):
-    """With its stored outputs; this one holds most kinds of still pictures."""
+    """The notebook is opened with its stored outputs; it has most kinds of still pictures."""
     look_at_checks(page)
     look_at_pictures(page)
 

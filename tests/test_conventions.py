@@ -1,4 +1,4 @@
-"""What stores say of themselves: whether it is valid and true, and who reads it."""
+"""The metadata of stores: whether it is valid and true, and which readers use it."""
 
 import itertools
 import json
@@ -38,7 +38,7 @@ def layer(year=2000, box=BOX):
 )
 @pytest.mark.parametrize("stale", [False, True], ids=["fresh", "from a store"])
 def test_a_store_says_where_its_pixels_are(cut, stale):
-    """Whatever was done to the raster in memory, even if it came from a store that told of another place."""
+    """The metadata is true after any change in memory, even if the raster came from a store with other metadata."""
     raster, memory = layer(), zarr.storage.MemoryStore()
     if stale:
         conventions.describe(raster).to_zarr(memory, consolidated=False)
@@ -109,7 +109,7 @@ def test_the_levels_of_the_world_are_described(bucket):
 
 
 def test_gdal_reads_what_the_tiles_hold(tmp_path):
-    """CRS and place come from CF for GDAL 3.12, and from the conventions for later ones."""
+    """GDAL 3.12 takes CRS and transform from CF, and later versions take them from the conventions."""
     conventions.describe(layer(2020)).to_zarr(tmp_path / "cube.zarr", consolidated=False)
     with rasterio.open(tiles.tile_path(tiles.SAMPLE_TILE, 2020)) as src:
         window = rasterio.windows.from_bounds(*BOX, src.transform).round_offsets().round_lengths()
@@ -125,7 +125,7 @@ def test_gdal_reads_what_the_tiles_hold(tmp_path):
 
 @pytest.fixture(scope="module")
 def public():
-    """Return a bucket that everybody may read, and its address."""
+    """Return a bucket that the public can read, and its address."""
     bucket, server = stores.counted_bucket()
     readers = {"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::*/counted/*"}
     policy = json.dumps({"Version": "2012-10-17", "Statement": [readers]})
@@ -135,7 +135,7 @@ def public():
 
 
 def like_glads_own(storage):
-    """Write a cube with other names than ours, no CRS, and without attributes, at the root."""
+    """Write a cube at the root, with different names, no CRS and no attributes."""
     repo = icechunk.Repository.create(storage)
     raster = layer().drop_vars("spatial_ref").expand_dims(time=np.array(["2000-01-01"], "M8[ns]")).rename("lclu")
     raster.attrs, raster.encoding = {}, {"_FillValue": 255}
@@ -188,7 +188,7 @@ def test_what_is_no_public_cube_is_told_in_one_sentence(public, no_settings, whe
 
 
 def readers():
-    """Return lesson 09's table of readers, by name: what they read."""
+    """Return lesson 09's table of readers: what each one reads, by name."""
     (lesson,) = (path for path in NOTEBOOKS if path.stem.startswith("09"))
     text = "\n".join(cell.source for cell in nbformat.read(lesson, as_version=4).cells if cell.cell_type == "markdown")
     rows = [[part.strip() for part in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]

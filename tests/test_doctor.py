@@ -1,4 +1,4 @@
-"""The doctor: a healthy machine passes, and each illness is named with what to do."""
+"""The doctor: a healthy machine passes, and each fault is reported with advice."""
 
 import re
 import shutil

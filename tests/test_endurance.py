@@ -1,7 +1,7 @@
-"""What takes long, for `make soak`: writers killed by the hundred, and everything that people give us by mistake.
+"""Long tests for `make soak`: hundreds of killed writers, and all kinds of wrong input.
 
-Each test prints a line with its figures at the end of the run. A thousand racing commits are in test_datacube.py, all
-lessons on another world in test_exercises.py.
+Each test prints a line with its figures at the end of the run. test_datacube.py has a thousand racing commits, and
+test_exercises.py runs all lessons on another world.
 """
 
 import random
@@ -31,7 +31,7 @@ def append(bucket, path):
 
 
 def edit(bucket, path):
-    """Write squares, a commit each; go on after the last one that the history holds."""
+    """Write squares, one per commit, continuing after the last one in the history."""
     repo = datacube.build(bucket.icechunk(path), years=(2000,), box=BOX)
     done = {snapshot.message for snapshot in repo.ancestry(branch="main")}
     for k in range(SQUARES):
@@ -89,7 +89,7 @@ def begin(work, bucket, path, started):
     ("work", "expect", "at_least"), [(append, appended, 80), (edit, edited, 60), (ingest, ingested, 60)]
 )
 def test_killed_writers_are_resumed_to_the_same_cube(bucket, work, expect, at_least, record_property):
-    """Kill at random moments; main is always a commit that was meant, and the last run gives the same cube."""
+    """Kill at random moments: main is always an intended commit, and the last run gives the same cube."""
     rng, kills, cubes, duration, lengths = random.Random(5), 0, 0, 0.0, set()
     while kills < at_least:
         path, finished = f"endured/{work.__name__}/{cubes}", False
@@ -124,7 +124,7 @@ def test_killed_writers_are_resumed_to_the_same_cube(bucket, work, expect, at_le
 
 
 def broken(root, kind):
-    """Write a tile with something wrong with it below a root, which is returned."""
+    """Write a faulty tile under a root, and return the root."""
     path = root / "2010" / "50N_120W.tif"
     path.parent.mkdir(parents=True)
     if isinstance(kind, bytes):
@@ -169,7 +169,7 @@ def cubes(bucket):
 
 
 def bad_inputs(tmp_path, bucket, monkeypatch):
-    """Yield what somebody does by mistake, and a call that does it."""
+    """Yield mistakes, each with a call that makes it."""
     box, grid = (icechunk.Repository.open(bucket.icechunk(f"bad/{name}")) for name in ("box", "world"))
     cube = repository.read(box)
     patch = cube[0, :10, :10].load()

@@ -1,4 +1,4 @@
-"""The exercises as a whole; the attempts at each are in attempts.py. The notebooks on tiles of other content."""
+"""The exercises as a whole, and the notebooks on tiles with different content. attempts.py tests each exercise."""
 
 import re
 import tempfile
@@ -46,7 +46,7 @@ def test_every_exercise_has_its_cells_a_hint_and_wrong_answers():
 
 @pytest.fixture
 def copies(tmp_path, monkeypatch):
-    """Let the record be kept in a folder of this test, as in a learner's copies."""
+    """Keep the record in this test's folder, as in a learner's copies."""
     monkeypatch.setattr(record, "COPIES", tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -109,7 +109,7 @@ def test_an_unknown_exercise_is_named():
 
 @pytest.fixture(scope="session")
 def other_tiles():
-    """Return a folder for tiles with other content than the sample's, as a learner's own are."""
+    """Return a folder for tiles with different content from the sample's, like a learner's own tiles."""
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder)
 
@@ -129,7 +129,7 @@ CASES = [
 
 @pytest.mark.parametrize(("path", "over_http"), CASES)
 def test_a_notebook_runs_whole_on_other_tiles(path, over_http, other_tiles, monkeypatch):
-    """That is one setting: no cell fails, and the checks say of untouched exercises and of answers what is true."""
+    """With one setting, no cell fails, and the checks give true verdicts on untouched exercises and on answers."""
     other_world.write(other_tiles, world.UTAH_TILES if path.name[:2] in ("07", "08") else [tiles.SAMPLE_TILE])
     notebook = nbformat.read(path, as_version=4)
     where = {"metadata": {"path": path.parent}}

@@ -1,4 +1,4 @@
-"""The glossary: in order, true to the lessons, and every link to it leads to a heading."""
+"""The glossary is in order and true to the lessons, and every link to it leads to a heading."""
 
 import re
 

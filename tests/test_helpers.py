@@ -1,4 +1,4 @@
-"""The page *From helper to library*: every helper that a lesson calls has a row, and no row is stale."""
+"""On the page *From helper to library*, every helper that a lesson calls has a row, and no row is stale."""
 
 import ast
 import importlib

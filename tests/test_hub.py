@@ -1,4 +1,4 @@
-"""A lesson on a real JupyterHub, for two users at once: ``make hub`` installs it, ``make soak`` runs this."""
+"""A lesson on a real JupyterHub with two users at once. ``make hub`` installs the hub, and ``make soak`` runs this."""
 
 import contextlib
 import json
@@ -27,7 +27,7 @@ USERS = ("anna", "ben")
 
 
 class Hub:
-    """A JupyterHub on 127.0.0.1 whose users are this one, each with a home and copies of the notebooks."""
+    """A JupyterHub on 127.0.0.1 whose users all run as this user, each with a home and copies of the notebooks."""
 
     def __init__(self, folder):
         with contextlib.ExitStack() as held:  # until all three are known
@@ -83,7 +83,7 @@ class Hub:
         raise RuntimeError(f"JupyterHub did not start:\n{self.log.read_text()}")
 
     def close(self):
-        """End the hub, which ends its proxy and the users' servers, and see that it did."""
+        """Stop the hub, and check that its proxy and the users' servers stop, too."""
         started = psutil.Process(self._process.pid).children(recursive=True)
         self._process.send_signal(signal.SIGTERM)
         self._process.wait(timeout=60)
@@ -94,7 +94,7 @@ class Hub:
 
 
 class UsersServer:
-    """A user's JupyterLab, as test_browser.Page knows one."""
+    """A user's JupyterLab, with the interface that test_browser.Page needs."""
 
     def __init__(self, hub, user):
         self.url, self.query = f"{hub.url}user/{user}/", ""
@@ -108,7 +108,7 @@ def hub(tmp_path):
 
 
 def log_in(driver, hub, user):
-    """Log in by the form, which starts the user's server, and wait for JupyterLab."""
+    """Log in with the form, which starts the user's server, and wait for JupyterLab."""
     driver.get(f"{hub.url}hub/login")
     driver.find_element(By.NAME, "username").send_keys(user)
     driver.find_element(By.NAME, "password").send_keys(hub.password)
@@ -118,7 +118,7 @@ def log_in(driver, hub, user):
 
 
 def visit(hub, user, folder):
-    """Run the lesson as a user does, look at its map and its plot, and return the addresses that the browser asked."""
+    """Run the lesson as a user does, check its map and plot, and return the addresses that the browser requested."""
     folder.mkdir()
     driver = make_driver(folder)
     try:

@@ -1,4 +1,4 @@
-"""Maps and legend: every class in its own color, classes kept classes, and no network taken for granted."""
+"""Maps and legend: every class has its own color, resampling keeps class codes, and no network is needed."""
 
 import csv
 import io
@@ -173,7 +173,7 @@ def test_each_code_is_drawn_in_its_own_color(ax):
 
 
 def test_a_picture_shows_no_class_that_is_not_there_and_a_square_of_ground_as_a_square(ax):
-    """A pixel is many of the screen's, and at 60 degrees a degree of longitude is half as long as one of latitude."""
+    """Pixels are large on screen, and at 60 degrees a degree of longitude is half as long as one of latitude."""
     codes = xr.DataArray(
         np.array([[0, 250], [207, 38]], "uint8"), dims=("y", "x"), coords={"y": [60.5, 59.5], "x": [1.0, 3.0]}
     ).rio.write_crs("EPSG:4326")
@@ -197,7 +197,7 @@ def test_a_large_raster_is_thinned_by_bands_before_it_is_loaded(ax):
     codes = np.random.default_rng(0).choice(legend.table().index, (7_777, 5_000)).astype("uint8")
 
     class Reader(BackendArray):
-        """A reader that loads whatever lies between the pixels asked for, as rioxarray's does."""
+        """A reader that also loads the pixels between the requested ones, as rioxarray does."""
 
         shape, dtype = codes.shape, codes.dtype
 

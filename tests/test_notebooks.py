@@ -1,4 +1,4 @@
-"""The notebooks as files; that they need no network."""
+"""The notebooks as files, and that they need no network."""
 
 import json
 import os
@@ -76,12 +76,12 @@ def test_a_lesson_has_its_parts(path):
         assert part in text, part
     code = [cell for cell in cells if cell.cell_type == "code"]
     assert "import" in code[0].source, "imports first"
-    # every picture stands beside a text for those who cannot see it
+    # every picture has alt text
     for cell in code:
         for output in cell.outputs:
             if "image/png" in output.get("data", {}):
                 assert output.metadata.get("image/png", {}).get("alt"), cell.source
-    # every interactive view stands beside a static picture
+    # every interactive view has a static picture beside it
     if any("nbval-ignore-output" in cell.metadata.get("tags", []) for cell in code):
         assert any("image/png" in output.get("data", {}) for cell in code for output in cell.outputs)
 
@@ -149,7 +149,7 @@ def test_links_to_files_lead_somewhere(path):
 
 @pytest.mark.skipif("OFFLINE_BY" not in os.environ, reason="only `make test` cuts the suite off from the network")
 def test_this_suite_can_reach_nothing_but_loopback():
-    """So the run of each notebook by nbval, and every other test here, shows that it needs no network."""
+    """Each notebook that nbval runs, and each other test here, therefore proves that it needs no network."""
     done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=300)
     assert "loopback answers, the rest does not" in done.stdout, done.stderr
 

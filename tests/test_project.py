@@ -1,4 +1,4 @@
-"""The project's own files agree with each other."""
+"""The project's files agree with each other."""
 
 import json
 import os

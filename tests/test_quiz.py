@@ -1,4 +1,4 @@
-"""The quizzes: questions and key agree, each answer gets its sentence, and no answer raises; without any tile."""
+"""The quizzes: questions and key agree, each answer gets its sentence, and no answer raises. No tiles are needed."""
 
 import re
 from collections import Counter
@@ -93,13 +93,13 @@ def test_texts_are_distinct_sentences_and_no_hint_gives_the_answer_away():
 
 
 def met(start, size, chunk):
-    """Return how many chunks some pixels meet along an axis."""
+    """Return the number of chunks that some pixels touch along an axis."""
     return (start + size - 1) // chunk - start // chunk + 1
 
 
 @cache
 def hollow_tile():
-    """Write a tile of the right shape, in memory, without any strip: these tests need no sample tiles."""
+    """Write a tile of the right shape, in memory and without strips, because these tests need no sample tiles."""
     profile = {"width": 40_000, "height": 40_000, "count": 1, "dtype": "uint8", "crs": "EPSG:4326", "compress": "LZW"}
     transform = rasterio.transform.from_origin(-120, 50, tiles.RESOLUTION, tiles.RESOLUTION)
     path = "/vsimem/hollow.tif"
@@ -135,7 +135,7 @@ def region_without_year():
 
 
 def packed(value, **fill):
-    """Return a value that was packed with a scale of 0.0001, and what a chunk that was never written reads as."""
+    """Return a value packed with a scale of 0.0001, and the value that a chunk never written reads as."""
     store, packing = zarr.storage.MemoryStore(), {"dtype": "int16", "scale_factor": 0.0001, "chunks": (1,)}
     one = xr.Dataset({"red": ("time", [value])})
     one.to_zarr(store, encoding={"red": packing | fill}, consolidated=False)

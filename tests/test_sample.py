@@ -1,4 +1,4 @@
-"""The sample world: the shape of the real tiles, the same pixels everywhere, and a story that can be computed."""
+"""The sample world: the shape of the real tiles, the same pixels on every platform, and a computable story."""
 
 import hashlib
 import os
@@ -100,8 +100,8 @@ def test_real_tiles_in_data_are_left_alone(tmp_path):
         options = {"driver": "GTiff", "width": 40, "height": 40, "count": 1, "dtype": "uint8", "crs": "EPSG:4326"}
         with rasterio.open(path, "w", transform=transform, **options) as dst:
             dst.update_tags(TIFFTAG_IMAGEDESCRIPTION=description)
-    assert not sample._is_current("50N_120W", 2000, tmp_path), "a tile of an older sample world is written anew"
-    assert sample._is_current("50N_120W", 2005, tmp_path), "somebody's own tile is not"
+    assert not sample._is_current("50N_120W", 2000, tmp_path), "a tile of an older sample world is written again"
+    assert sample._is_current("50N_120W", 2005, tmp_path), "a user's own tile is not"
     assert not sample._is_current("50N_120W", 2010, tmp_path), "a missing tile is written"
 
 

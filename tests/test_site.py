@@ -1,4 +1,4 @@
-"""The site: built from the stored outputs without a warning, whole, readable for everybody, and by itself."""
+"""The site: built from the stored outputs without warnings, complete, accessible, and self-contained."""
 
 import functools
 import http.server

@@ -1,4 +1,4 @@
-"""The starter that people take home: built, updated and killed, and compared with the files by other means."""
+"""The starter that people take home: built, updated, killed, and compared independently with the files."""
 
 import ast
 import importlib
@@ -45,7 +45,7 @@ def make_starter(to=None):
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """Return the starter as somebody has copied it."""
+    """Return a copy of the starter."""
     folder = tmp_path_factory.mktemp("home") / "my cube"
     if os.name == "nt":  # without make, people copy it by hand
         shutil.copytree(ROOT / "starter", folder)
@@ -57,7 +57,7 @@ def home(tmp_path_factory):
 
 @pytest.fixture
 def starter(home, tmp_path, monkeypatch):
-    """Return a function that edits the settings of a copy as people do, and imports its modules."""
+    """Return a function that edits the settings of a copy, as users do, and imports its modules."""
     for name in ("RASTERS", "CUBE_BUCKET", "CUBE_PREFIX"):
         monkeypatch.delenv(name, raising=False)
 
@@ -98,7 +98,7 @@ def write_tif(path, pixels, transform=PLACE, crs=UTM, scale=1.0, offset=0.0, nam
 
 
 def build(starter):
-    """Build a cube as a run does that was killed and taken up by an update: without Dask."""
+    """Build a cube without Dask, as a run that was killed and continued by an update."""
     stock = starter.rasters.take_stock()
     files = starter.rasters.usable(stock)
     repo = icechunk.Repository.open_or_create(starter.rasters.storage())
@@ -108,7 +108,7 @@ def build(starter):
 
 
 def packed(repo):
-    """Return the numbers in the store, by Zarr alone."""
+    """Return the stored numbers, read with Zarr alone."""
     return zarr.open_group(repo.readonly_session("main").store, mode="r")
 
 
@@ -117,7 +117,7 @@ def place_of(group):
 
 
 def on_the_grid(paths, group, fill):
-    """Return the packed numbers of files where the files say that they are, by rasterio and NumPy alone."""
+    """Return the packed numbers of files at the files' own positions, with rasterio and NumPy alone."""
     here, shape = place_of(group)
     full = None
     for path in paths:
@@ -133,7 +133,7 @@ def on_the_grid(paths, group, fill):
 
 
 def warped(path, group, method):
-    """Return the packed numbers of a file on the cube's grid, by GDAL's warped VRT, NaN where there are none."""
+    """Return the packed numbers of a file on the cube's grid, from GDAL's warped VRT; NaN where there is no data."""
     here, (height, width) = place_of(group)
     crs = rasterio.CRS.from_wkt(group.attrs["proj:wkt2"])
     how = {"crs": crs, "transform": here, "height": height, "width": width, "resampling": method}
@@ -142,7 +142,7 @@ def warped(path, group, method):
 
 
 def assert_not_shifted(found, expected):
-    """Assert that a picture is most like the expected one where it is, and not a pixel beside."""
+    """Assert that a picture matches the expected one best in place, not shifted by a pixel."""
 
     def likeness(down, right):
         moved = np.roll(found, (down, right), (0, 1))
@@ -159,7 +159,7 @@ def seconds(*dates):
 
 
 def assert_is_the_valley(repo, paths):
-    """Compare every date with its file, the highest processing of it, by other means than the starter's."""
+    """Compare every date with its file (the highest processing), independently of the starter."""
     group = packed(repo)
     newest = {path.name.split("_")[1]: path for path in sorted(paths)}
     np.testing.assert_array_equal(
@@ -258,7 +258,7 @@ def test_readme_and_workflow_name_what_there_is():
 
 @pytest.fixture
 def bucket_settings(starter, monkeypatch, no_settings):
-    """Start a bucket of the test's own, and set what the starter's README says; return bucket and server."""
+    """Start a bucket for the test, with the settings in the starter's README; return bucket and server."""
     bucket, server = stores.counted_bucket()
     for name, value in {
         "CUBE_BUCKET": bucket.name,
@@ -311,7 +311,7 @@ def test_the_scripts_build_and_update_a_cube_in_a_bucket(bucket_settings, starte
 
 
 def copy_prefix(bucket, source, target):
-    """Copy all objects of a cube, which makes a cube of its own."""
+    """Copy all objects of a cube, which gives an independent cube."""
     client = bucket.client()
     for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket.name, Prefix=f"{source}/"):
         for item in page["Contents"]:
@@ -329,7 +329,7 @@ BEFORE = [scene for scene in scenes.ARCHIVE if scene.date in ("20200412", "20201
 
 
 class Killed:
-    """A cube and a delivery, whose update is killed again and again, each time on a copy of its own."""
+    """A cube and a delivery whose update is killed repeatedly, each time on a new copy."""
 
     def __init__(self, starter, bucket, server, monkeypatch):
         self.starter, self.bucket, self.server, self.monkeypatch = starter, bucket, server, monkeypatch
@@ -361,7 +361,7 @@ class Killed:
         return icechunk.Repository.open(self.starter.rasters.storage())
 
     def kill_when(self, moment):
-        """Kill an update at a moment, given as a function of the repository; complete it; return its commits then."""
+        """Kill an update at a moment (a function of the repository), complete it, and return its commits by then."""
         repo = self.copy()
         self.server.reset()
         script = subprocess.Popen(
@@ -468,7 +468,7 @@ def degrees(columns_from_origin, rows_from_origin, size=0.00025):
 
 
 def test_classes_in_degrees_one_date_per_year(starter):
-    """Two tiles per year; 0 is a class, and 255 is no data, which one file declares and the others don't."""
+    """Two tiles per year: 0 is a class, and 255 is no data, which only one file declares."""
     starter = starter('CLASSES = ("band_1",)', 'DATE, FORMAT = r"(\\d{4})", "%Y"', "NODATA = 255")
     rng, folder = np.random.default_rng(1), starter.folder / "rasters"
     classes = rng.choice(np.array([0, 7, 244, 254, 255], "uint8"), (3, 2, 300, 310))
@@ -515,7 +515,7 @@ def test_classes_with_another_nodata_are_recoded_and_never_collide(starter):
 
 
 def test_floats_with_nan_on_a_grid_that_begins_anywhere(starter):
-    """Pixels of 30 m in degrees, as many exports have them, and files that share a grid far from its origin."""
+    """Pixels of 30 m in degrees, as in many exports, and files that share a grid far from its origin."""
     starter = starter()
     size, rng, folder = 0.00026949458523585647, np.random.default_rng(2), starter.folder / "rasters"
     paths = []
@@ -571,7 +571,7 @@ def test_dates_with_hours_and_late_ones_between_and_before_them(starter):
     rng, paths = np.random.default_rng(4), {}
 
     def arrive(hour, number, columns):
-        """Write a scene that fills other chunks than those beside it."""
+        """Write a scene that fills different chunks from its neighbors."""
         path = starter.rasters.FOLDER / f"S2_20200101T{hour}_P{number}.tif"
         where = PLACE @ Affine.translation(columns, 0)
         paths[hour] = write_tif(path, rng.integers(1, 9, (20, 20), dtype="int16"), where, nodata=0)
@@ -590,7 +590,7 @@ def test_dates_with_hours_and_late_ones_between_and_before_them(starter):
 
 
 def test_two_zones_half_and_half(starter):
-    """The zones meet in one date; the grid is that of one zone, and files of the other, south up, are resampled."""
+    """Two UTM zones share a date. The grid is in one zone, and the other zone's south-up files are resampled."""
     starter = starter()
     folder, date = starter.folder / "rasters", "20200720"
     sides = {
@@ -747,7 +747,7 @@ def test_a_cube_of_any_size_is_created_without_computing(starter):
 
 
 def test_a_format_that_fits_by_chance_is_refused(starter):
-    """Python reads 2019033, which is February 2, as March 3 where it expects a month and a day."""
+    """2019033 is February 2, but Python reads it as March 3 if it expects a month and a day."""
     starter = starter('DATE, FORMAT = r"A(\\d{7})", "%Y%m%d"')
     path = write_tif(starter.folder / "rasters" / "A2019033.tif", np.ones((8, 8), "uint8"), nodata=0)
     problem = starter.rasters.look_at(starter.rasters.FOLDER / path.name)["problem"]

@@ -42,7 +42,7 @@ def s3():
 
 @pytest.fixture
 def real_bucket(monkeypatch, no_settings, s3):
-    """Set up what a learner with their own bucket would: a setting and the usual AWS variables."""
+    """Set the variables that a learner with a bucket would set: one setting and the usual AWS variables."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
@@ -122,9 +122,9 @@ def test_what_is_wrong_with_the_settings_is_named(monkeypatch, real_bucket, tmp_
 
 @pytest.fixture
 def service(monkeypatch, real_bucket):
-    """Return a function that makes the setting's service an S3 API of another kind, and the PUTs that it has got.
+    """Return a function that makes the S3 service behave differently, and the PUT requests that the service received.
 
-    Its only argument changes the request, or returns an answer of its own in place of the S3 API's.
+    Its argument is a function that changes the request, or returns its own answer instead of the S3 API's.
     """
     closing = []
 
@@ -210,7 +210,7 @@ def test_a_service_is_asked_once_whether_commits_are_safe(service, otherwise, un
 
 
 def test_a_service_that_ignores_conditions_does_lose_commits(service):
-    """What the check is about: two writers hold their commits until both have read the branch."""
+    """The danger that the check prevents: two writers hold their commits until both have read the branch."""
     both_have_read = threading.Barrier(2)
 
     def otherwise(environ):
@@ -233,7 +233,7 @@ def test_a_service_that_ignores_conditions_does_lose_commits(service):
 
 
 def test_of_two_writers_at_once_one_is_refused(service, monkeypatch):
-    """moto itself compares, then writes: with a pause in between, it takes both, and a commit is lost."""
+    """moto itself compares, then writes. With a pause in between, it accepts both, and a commit is lost."""
     plain = S3Backend.put_object
     monkeypatch.setattr(S3Backend, "put_object", lambda *args, **kwargs: time.sleep(0.3) or plain(*args, **kwargs))
     service(lambda environ: None)
@@ -437,7 +437,7 @@ def test_the_scratch_folder_goes_with_the_process():
 
 
 def test_the_package_lists_its_settings_and_side_effects():
-    """Against the environment variables that the package's own lines set, when all its modules are imported."""
+    """Compare with the environment variables that the package sets when all its modules are imported."""
     code = """
         import importlib, os, pkgutil, sys
         from pathlib import Path

@@ -1,6 +1,6 @@
-"""The viewer that ``make viewer`` builds: it reads a bucket by itself, in the legend's colors, and says what is wrong.
+"""The viewer that ``make viewer`` builds: it reads a bucket, uses the legend's colors, and reports faults.
 
-What it must show is computed from the tiles with rasterio alone.
+The expected maps are computed from the tiles with rasterio alone.
 """
 
 import io
@@ -51,7 +51,7 @@ def test_the_lock_holds_no_address_of_a_registry():
 
 @pytest.fixture(scope="module")
 def page():
-    """Return the server of the page, which is another origin than the bucket."""
+    """Return the server of the page, which has a different origin from the bucket."""
     assert (BUILT / "index.html").is_file(), "`make test` should have built the viewer; npm is needed"
     newest = max(path.stat().st_mtime for path in SOURCES)
     assert (BUILT / "index.html").stat().st_mtime >= newest, "viewer/ has changed: run `make viewer`"
@@ -92,7 +92,7 @@ def upload(store, client, bucket):
 
 @pytest.fixture(scope="module")
 def public(s3, store):
-    """Return the address of the store in a bucket that all pages may read."""
+    """Return the address of the store in a bucket that all pages can read."""
     client = stores._local_bucket(s3, "").client()
     upload(store, client, stores.LOCAL_BUCKET)
     rule = {"AllowedOrigins": ["*"], "AllowedMethods": ["GET", "HEAD"], "AllowedHeaders": ["*"]}
@@ -116,7 +116,7 @@ def text(driver, name):
 
 
 def go(driver, server, **parameters):
-    """Open the page, and wait until it shows a map or says why not."""
+    """Open the page, and wait until it shows a map or an error."""
     driver.get(f"{server.url}/index.html?{urllib.parse.urlencode(parameters)}")
     done = "return document.querySelector('#map[aria-busy=false], #message:not([hidden])') !== null"
     wait(driver, lambda: driver.execute_script(done))
@@ -127,12 +127,12 @@ def settled(driver):
 
 
 def asked(server):
-    """Return what a server was asked for, without the address of the store."""
+    """Return the paths requested from a server, without the address of the store."""
     return {re.sub(r".*window\.zarr/", "", request.path) for request in server.requests if request.status < 400}
 
 
 def source(year):
-    """Return the codes and colors of the window as the tile has them."""
+    """Return the codes and colors of the window from the tile."""
     with rasterio.open(tiles.tile_path("50N_120W", year)) as tile:
         box = rasterio.windows.from_bounds(WEST, 40.5, -111.5, NORTH, tile.transform)
         colors = np.array([tile.colormap(1)[code][:3] for code in range(256)], np.uint8)
@@ -156,7 +156,7 @@ def pixels_in_view(driver):
 
 
 def shows(driver, picture):
-    """Whether the map on the screen, without what lies over it, has these colors."""
+    """Whether the map on the screen, without its controls, has these colors."""
     if not settled(driver):
         return False
     style = "Object.assign(document.createElement('style'), {textContent: arguments[0]})"
