@@ -1,6 +1,6 @@
 """Pictures of land cover: static maps with the legend's colors, and files for web maps.
 
-Colors come from ``legend.py``. The ipyleaflet and hvPlot calls themselves stand in the lessons.
+Colors come from ``legend.py``. The lessons call ipyleaflet and hvPlot themselves.
 """
 
 import json
@@ -31,22 +31,22 @@ from rasterio.shutil import copy as copy_raster
 
 from workshop import legend, servers, tiles
 
-MAX_COLUMNS = 1000  # drawn in one axes
-BAND = 1000  # rows of a raster that are loaded at once
-LEAST_BAND = 0.002  # of the whole; narrower bands of a Sankey diagram are left out
-# one transparent pixel, for which a browser sends no request
+MAX_COLUMNS = 1000  # drawn per axes
+BAND = 1000  # rows of a raster loaded at once
+LEAST_BAND = 0.002  # share of the total; a Sankey diagram leaves out narrower bands
+# one transparent pixel; a browser sends no request for it
 EMPTY_TILE = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
 BARE = "#e6e6e6"  # where a map shows nothing; snow is white
 EARTH = "50-natural-earth-1-downsampled.png"
 EARTH_RADIUS = 6_371_008.8  # meters, IUGG mean radius, R1 in Moritz (2000), Geodetic Reference System 1980
-MAX_SCALED = 6  # degrees of latitude; on larger maps one scale would be wrong for most of the map
+MAX_SCALED = 6  # degrees of latitude; on a larger map, one scale bar would be wrong for most of it
 CLASS_RANGE = (-0.5, 255.5)  # with 256 colors, value n is drawn in the legend's color n
 
 
 def server_path() -> str | None:
     """Return the path of the Jupyter server that runs this kernel, such as ``"/user/anna/"``, or None without one.
 
-    On JupyterHub and Binder the hub tells it, elsewhere the server's runtime file does.
+    On JupyterHub and Binder, an environment variable holds it; elsewhere, the server's runtime file.
     """
     if (path := os.environ.get("JUPYTERHUB_SERVICE_PREFIX")) is not None:
         return path
@@ -58,10 +58,10 @@ def server_path() -> str | None:
 
 
 def set_proxy_prefix() -> None:
-    """Tell localtileserver and Panel the path of the Jupyter server, which they do not find out themselves.
+    """Tell localtileserver and Panel the path of the Jupyter server, which they do not find themselves.
 
-    Without it, web maps ask for tiles where only another proxy would answer, and Panel looks for its scripts at the
-    root, then in the internet. Done when this module is imported; settings that are there already stay.
+    Without it, web maps request tiles from a wrong address, and Panel looks for its scripts at the root, then on the
+    internet. Importing this module calls this function. Existing settings are kept.
     """
     path = server_path()
     if path is not None:
@@ -69,7 +69,7 @@ def set_proxy_prefix() -> None:
     if path not in (None, "/"):
         import holoviews  # takes a second
 
-        # the scripts come with the notebook's output instead
+        # embeds the scripts in the notebook's output
         os.environ.setdefault("PANEL_NOTEBOOK_RESOURCES", "cdn")
         holoviews.extension.inline = True
 
@@ -79,9 +79,9 @@ style.use(Path(__file__).with_name("look.mplstyle"))
 
 
 def draw_land_cover(ax: Axes, raster: xr.DataArray, title: str = "", where: np.ndarray | None = None) -> None:
-    """Draw a land-cover raster ``(y, x)`` in degrees in the legend's colors, where its coordinates are.
+    """Draw a land-cover raster ``(y, x)`` in degrees, in the legend's colors, at its coordinates.
 
-    With ``where``, a mask of the raster's shape, only its pixels are drawn, and the ground is bare elsewhere.
+    With ``where``, a mask of the raster's shape, only pixels inside the mask are drawn.
     """
     if where is not None:
         where = tiles.north_up(raster.copy(data=np.asarray(where, bool))).values
@@ -90,11 +90,11 @@ def draw_land_cover(ax: Axes, raster: xr.DataArray, title: str = "", where: np.n
     if max(abs(south), abs(north)) > 91 or (raster.rio.crs and not raster.rio.crs.is_geographic):
         raise tiles.TileError(
             f"expected a raster in degrees, found {raster.rio.crs}, {south:g} to {north:g} along y; "
-            'raster.rio.reproject("EPSG:4326") moves it, each pixel to the nearest'
+            'raster.rio.reproject("EPSG:4326") reprojects it with nearest-neighbor resampling'
         )
     shrunk = cos(radians((south + north) / 2))  # a degree of longitude is shorter than one of latitude
     ax.set_facecolor(BARE)
-    # Every n-th pixel is more than the page can show. By bands, copied: TIFF readers return views of all between.
+    # Every n-th pixel is enough for a page. TIFF readers return views of all the pixels between, so copy band by band.
     n = max(1, raster.sizes["x"] // MAX_COLUMNS)
     rows = n * max(1, BAND // n)
     pixels = np.concatenate([np.array(raster[top : top + rows : n, ::n]) for top in range(0, raster.sizes["y"], rows)])
@@ -115,11 +115,11 @@ def draw_land_cover(ax: Axes, raster: xr.DataArray, title: str = "", where: np.n
 
 
 def draw_earth(ax: Axes) -> None:
-    """Draw the whole Earth, pale, as the ground of a map in degrees.
+    """Draw a pale picture of the whole Earth as the background of a map in degrees.
 
-    The picture is Natural Earth's (public domain, naturalearthdata.com) in the small version that comes with cartopy.
+    The picture is from Natural Earth (public domain, naturalearthdata.com), in the small version included in cartopy.
     """
-    import cartopy  # half a second that most lessons need not pay
+    import cartopy  # takes half a second, and most lessons do not need it
 
     picture = imread(Path(cartopy.config["repo_data_dir"], "raster", "natural_earth", EARTH))[..., :3]
     ax.imshow(0.4 * picture + 0.6, extent=(-180, 180, -90, 90), zorder=-1)
@@ -127,7 +127,7 @@ def draw_earth(ax: Axes) -> None:
 
 
 def draw_legend(figure: Figure, rasters: Iterable[np.ndarray], columns: int = 5) -> None:
-    """Put a compact legend below a figure: the legend groups that occur in the rasters."""
+    """Put a compact legend under a figure, with the legend groups that occur in the rasters."""
     patches = [
         Patch(facecolor=color, edgecolor="0.5", linewidth=0.5, label=name)
         for name, color in legend.groups_in(rasters).items()
@@ -136,16 +136,16 @@ def draw_legend(figure: Figure, rasters: Iterable[np.ndarray], columns: int = 5)
 
 
 def draw_transitions(ax: Axes, matrix: pd.DataFrame) -> None:
-    """Draw what became of what as a Sankey diagram: bars left and right, bands between them.
+    """Draw transitions as a Sankey diagram: bars left and right, bands between them.
 
-    The matrix holds areas; its rows are the legend's groups before, its columns those after.
+    The matrix holds areas. Its rows are the legend's groups before, and its columns are the groups after.
     """
     colors = legend.group_table()["color"]
     total = matrix.to_numpy().sum()
     gap = 0.02 * total
 
     def stack(sizes: pd.Series) -> pd.Series:
-        """Return where each bar begins, from the top down."""
+        """Return where each bar starts, from the top."""
         return (sizes + gap).cumsum().shift(fill_value=0)
 
     left, right = stack(matrix.sum(axis=1)), stack(matrix.sum())
@@ -168,15 +168,15 @@ def draw_transitions(ax: Axes, matrix: pd.DataFrame) -> None:
 
 
 def show(figure: Figure, alt: str) -> None:
-    """Show a figure in the notebook with a text that says what it shows, for those who cannot see it."""
+    """Show a figure in the notebook with alt text."""
     display(figure, metadata={"image/png": {"alt": alt}})
     close(figure)
 
 
 def show_history(repo: Any, alt: str) -> None:
-    """Show the graph of an Icechunk repository's history, in letters that can be read on white.
+    """Show the graph of an Icechunk repository's history, with text that is readable on white.
 
-    The drawing is the repository's own. Where pictures cannot be shown, the graph comes as text.
+    Icechunk makes the drawing. Where pictures cannot be shown, the graph appears as text.
     """
     drawing = repo.ancestry_graph()._repr_svg_()
     drawing = re.sub(r'(<t(?:ext|span)\b[^>]*fill=")#\w+', r"\g<1>#333", drawing)
@@ -189,7 +189,7 @@ def _swatch(color: str, style: str, content: str = "") -> str:
 
 
 def legend_strip(*rasters: np.ndarray) -> HTML:
-    """Return a line with the legend groups that occur in the rasters, to show below an interactive view."""
+    """Return a line with the legend groups that occur in the rasters, to show under an interactive view."""
     entries = "".join(
         f'<span style="display:inline-block;margin-right:1.2em">{_swatch(color, "width:1.2em;height:0.9em")} {name}'
         "</span> "
@@ -199,7 +199,7 @@ def legend_strip(*rasters: np.ndarray) -> HTML:
 
 
 def legend_table() -> HTML:
-    """Return the legend's groups as a table with the colors of their first, middle and last value."""
+    """Return the legend's groups as a table with the colors of their first, middle and last values."""
     rows = "<tr><th>color</th><th style='text-align:left'>group</th><th>values</th></tr>"
     for name, (first, last, middle) in legend.group_table().iterrows():
         colors = dict.fromkeys([legend.table()["color"][first], middle, legend.table()["color"][last]])
@@ -210,15 +210,15 @@ def legend_table() -> HTML:
 
 
 def write_palette_cog(raster: xr.DataArray, path: str | Path) -> Path:
-    """Write a raster ``(y, x)``, uint8, as a cloud-optimized GeoTIFF with the legend's colors, for a tile server.
+    """Write a raster ``(y, x)``, uint8, as a Cloud Optimized GeoTIFF with the legend's colors, for a tile server.
 
-    It is placed where its coordinates are, north up.
+    The file is north-up, and its transform comes from the raster's coordinates.
     """
     raster = tiles.north_up(raster)
     if raster.dtype != np.uint8 or raster.rio.crs is None:
         raise tiles.TileError(
             f"expected class codes as uint8 with a CRS, found {raster.dtype} and {raster.rio.crs}; "
-            f'raster.fillna({legend.NODATA}).astype("uint8") and raster.rio.write_crs give them'
+            f'raster.fillna({legend.NODATA}).astype("uint8") and raster.rio.write_crs provide them'
         )
     with rasterio.MemoryFile() as memory:
         with memory.open(
@@ -233,17 +233,17 @@ def write_palette_cog(raster: xr.DataArray, path: str | Path) -> Path:
         ) as dst:
             dst.write_colormap(1, legend.palette())
             dst.write(raster.values, 1)
-        # mode: an overview of classes must hold classes, not their averages
+        # mode: overviews must hold classes, not averages of class codes
         copy_raster(memory.name, path, driver="COG", compress="DEFLATE", overview_resampling="mode")
     return Path(path)
 
 
 def name_on_click(web_map: Any, client: Any) -> None:
-    """Let an ipyleaflet map name the class of the place that is clicked, in its upper right corner.
+    """Make an ipyleaflet map show the class at a clicked place, in its upper right corner.
 
-    ``client`` is the localtileserver client of the raster that is shown.
+    ``client`` is the localtileserver client of the displayed raster.
     """
-    from ipyleaflet import WidgetControl  # seconds that most lessons need not pay
+    from ipyleaflet import WidgetControl  # takes seconds, and most lessons do not need it
     from ipywidgets import Label
     from rio_tiler.errors import PointOutsideBounds
 
@@ -263,11 +263,11 @@ def name_on_click(web_map: Any, client: Any) -> None:
 
 
 def name_on_hover(plot: Any) -> None:
-    """Let the tooltip of an hvPlot image of class codes show ``Cropland (244)``, and not only the number.
+    """Make the tooltip of an hvPlot image of class codes show ``Cropland (244)`` instead of the number alone.
 
-    The plot is changed. It may have widgets.
+    The plot is changed in place. It may have widgets.
     """
-    import panel  # seconds that most lessons need not pay
+    import panel  # takes seconds, and most lessons do not need it
     from bokeh.models import CustomJSHover
     from holoviews import opts
 
@@ -275,27 +275,27 @@ def name_on_hover(plot: Any) -> None:
 
     def name_class(drawn: Any, _: Any) -> None:
         hover = drawn.handles["hover"]
-        if "@image" not in hover.formatters:  # one per output: Bokeh refuses a model that is in another
+        if "@image" not in hover.formatters:  # one per output: Bokeh refuses a model from another output
             formatter = CustomJSHover(args={"names": names}, code="return `${names[value]} (${value})`")
             hover.formatters = hover.formatters | {"@image": formatter}
         hover.tooltips = [(label, "@image{custom}" if field == "@image" else field) for label, field in hover.tooltips]
 
-    # a hook, because each update of the picture may set the tooltip back; it runs after that
+    # a hook, because an update of the picture can reset the tooltip; the hook runs after each update
     for pane in panel.panel(plot).select(panel.pane.HoloViews):
         pane.object.opts(opts.Image(hooks=[name_class]))
 
 
 def street_map() -> str | None:
-    """Return hvPlot's name of a street map to put below data, or None where its server cannot be reached.
+    """Return hvPlot's name of a street map to draw under data, or None if its server cannot be reached.
 
-    Without a network, a browser would ask for the street map's pictures in vain, again with every zoom.
+    Without a network, a browser would request the street map's pictures in vain at every zoom.
     """
     return "OSM" if servers.answers("https://tile.openstreetmap.org") else None
 
 
 def ground() -> Any:
-    """Return ipyleaflet's ``basemap``: a street map, or an empty layer where its server cannot be reached."""
-    from ipyleaflet import TileLayer, basemap_to_tiles, basemaps  # half a second that most lessons need not pay
+    """Return ipyleaflet's ``basemap``: a street map, or an empty layer if its server cannot be reached."""
+    from ipyleaflet import TileLayer, basemap_to_tiles, basemaps  # takes half a second, and most lessons do not need it
 
     if street_map():
         return basemap_to_tiles(basemaps.OpenStreetMap.Mapnik)
