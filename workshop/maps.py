@@ -6,6 +6,7 @@ Colors come from ``legend.py``. The lessons call ipyleaflet and hvPlot themselve
 import json
 import os
 import re
+import warnings
 from collections.abc import Iterable
 from html import escape
 from math import cos, pi, radians
@@ -27,6 +28,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.pyplot import close, style
 from matplotlib.ticker import MaxNLocator
 from matplotlib_scalebar.scalebar import ScaleBar
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.shutil import copy as copy_raster
 
 from workshop import legend, servers, tiles
@@ -75,6 +77,8 @@ def set_proxy_prefix() -> None:
 
 
 set_proxy_prefix()
+# rio-tiler writes the pictures of a web map in memory, without a place; it ignores this only in one thread at a time
+warnings.filterwarnings("ignore", category=NotGeoreferencedWarning, module=r"rasterio\.io")
 style.use(Path(__file__).with_name("look.mplstyle"))
 
 
