@@ -95,7 +95,7 @@ def _groups(repo: icechunk.Repository) -> str:
         except icechunk.IcechunkError as error:
             reason = str(error)
             if "authorize" in reason:
-                reason = "create the repository with authorize_virtual_chunk_access=allowed."
+                reason = "create or open the repository with authorize_virtual_chunk_access=allowed."
             raise NotRightError(f"{year}: the references cannot be followed: {reason}") from None
         if not np.array_equal(found, expected):
             raise NotRightError(f"{year}: the references lead to other values. Is this the file of {year}?")
@@ -135,6 +135,8 @@ def _own_references(repo: icechunk.Repository) -> str:
         raise NotRightError("main is empty: write the references in a session, then commit it.") from None
     if "lulc" not in root:
         raise NotRightError(f"There is no array lulc on main, found {sorted(root.keys())}. Rename the array 0.")
+    if "source_digest" in root:
+        raise NotRightError("`virtual.open_virtual_tile` made these references: call `open_virtual_dataset` yourself.")
     array = root["lulc"]
     axes = array.metadata.dimension_names or ()
     if axes != ("year", "y", "x"):
@@ -152,7 +154,7 @@ def _own_references(repo: icechunk.Repository) -> str:
     except icechunk.IcechunkError as error:
         reason = str(error)
         if "authorize" in reason:
-            reason = "create the repository with authorize_virtual_chunk_access=tile_access."
+            reason = "create or open the repository with authorize_virtual_chunk_access=tile_access."
         raise NotRightError(f"The references cannot be followed: {reason}") from None
     for k, year in enumerate((2015, 2020)):
         if not np.array_equal(found[k], read_box(year, DEFECT_BOX)):

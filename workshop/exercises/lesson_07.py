@@ -38,12 +38,13 @@ def _place(answer: tuple[int, int]) -> str:
     mistakes = {
         right[::-1]: "The numbers are right, but in the wrong order: row (y) first, then column (x).",
         (9, 12): "These are the tile's row and column among tiles; expected those of its first pixel.",
-        (90, 120): "These are the distances in degrees: times 4000 pixels per degree.",
         (360, 480): "These are the tile's row and column among chunks of 1000 x 1000 pixels; expected pixels.",
         (right[0] + 1, right[1] + 1): "Counting begins at 0: you're one row and one column too far.",
     }
     if (row, col) in mistakes:
         raise NotRightError(mistakes[row, col])
+    if row == 90 or col == 120:
+        raise NotRightError("These are the distances in degrees: times 4000 pixels per degree.")
     if col == 240_000:
         raise NotRightError("The column counts from 0 degrees or from the east; the grid begins at 180 west.")
     if col != right[1]:
