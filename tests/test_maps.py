@@ -297,6 +297,17 @@ def test_the_whole_earth_lies_below_its_maps(ax):
     assert at(20, 22)[2] < at(20, 22)[0], "the Sahara is not"
 
 
+def test_gdal_still_reads_what_is_beside_a_file_after_a_web_map(window, tmp_path):
+    client = TileClient(maps.write_palette_cog(window, tmp_path / "w.tif"))
+    client.tile(12, 771, 1539)
+    profile = {"driver": "PNG", "width": 2, "height": 2, "count": 1, "dtype": "uint8", "nodata": 7}
+    transform = rasterio.Affine(2, 0, 30, 0, -2, 40)  # both are kept in a .aux.xml
+    with rasterio.open(tmp_path / "w.png", "w", transform=transform, **profile) as dst:
+        dst.write(np.ones((1, 2, 2), np.uint8))
+    with rasterio.open(tmp_path / "w.png") as src:
+        assert (src.transform, src.nodata) == (transform, 7)
+
+
 def test_browsers_find_tiles_below_the_path_of_their_server(monkeypatch, tmp_path):
     monkeypatch.delenv("LOCALTILESERVER_CLIENT_PREFIX", raising=False)
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path))

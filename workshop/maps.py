@@ -77,6 +77,10 @@ def set_proxy_prefix() -> None:
 
 
 set_proxy_prefix()
+# GDAL's own defaults. The tile server of a web map would set others for the whole process: GDAL would then miss the
+# nodata value in a .aux.xml beside a file.
+os.environ.setdefault("GDAL_DISABLE_READDIR_ON_OPEN", "FALSE")
+os.environ.setdefault("GDAL_NUM_THREADS", "1")
 # rio-tiler writes the pictures of a web map in memory, without a place; it ignores this only in one thread at a time
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning, module=r"rasterio\.io")
 style.use(Path(__file__).with_name("look.mplstyle"))
