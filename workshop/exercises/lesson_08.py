@@ -95,11 +95,18 @@ def _built_up(answer: float) -> str:
         recognize(answer, (_count(shape, other)[1, group], f"That's the year {other}; we want {year}.", 1e-3))
     in_frame = "That's the box around the outline: keep only the pixels inside the polygon."
     recognize(answer, (in_box, in_frame, 5e-3), (_count(framed, year)[1, group], in_frame, 5e-3))  # in whole pixels
+    total = _count(shape, year)[1].sum()
+    if answer in (int(km2), round(km2), round(km2, 1)):
+        raise NotRightError("That's rounded: give all digits, because a tenth of a percent counts.")
+    recognize(answer, (km2 / total * 100, "That's a percentage of the outline; we want km².", 1e-3))
     outside = "That's what is outside the outline: `rasterize` sets 1 inside, `geometry_mask` sets True outside."
     recognize(answer, (in_box - km2, outside, 1e-3))
     for side, what in ((30, "30 m x 30 m"), (RESOLUTION * 111_320, "square")):
         hint = f"The pixels are right, but taken as {what}: they get narrower toward the poles."
         recognize(answer, (pixels * side**2 / 1e6, hint, 2e-3))
+    low, high = sorted(pixels * _row_area(framed.bounds[edge]) for edge in (1, 3))
+    if low <= answer <= high:
+        raise NotRightError("Very close: that's one row's pixel area for all rows. Give each row its own.")
     # a tolerance below 1 is absolute
     degrees = pixels * RESOLUTION**2
     if abs(answer - degrees) <= 1e-2 * degrees:
@@ -108,38 +115,67 @@ def _built_up(answer: float) -> str:
         answer,
         (pixels, "That's the number of pixels; we want their area in km²."),
         (km2 * 1e6, "That's in square meters; we want km².", 1e-3),
-        (_count(shape, year)[1].sum(), "That's all of the outline: keep only the pixels equal to 250.", 5e-3),
+        (total, "That's all of the outline: keep only the pixels equal to 250.", 5e-3),
     )
     raise NotRightError(f"Not {answer:,.2f} km²: count the pixels equal to 250, inside `survey`, in {year}.")
 
 
+THREE_YEARS = """
+Fill in the gaps:
+
+```python
+outline = areas.loc[["Salt Wash"]]
+three = lulc.sel(year=____).rio.clip_box(*outline.total_bounds).load()
+inside = rasterize(outline.geometry, three.shape[1:], transform=____, dtype="uint8") == 1
+row_area = zonal.pixel_area(three.y, 0.00025, 0.00025)
+groups, index = legend.groups(), legend.group_index()
+n, km2_of = len(groups), np.zeros(len(groups) ** 2)
+for *codes, mask, area in zip(*three.values, inside, row_area):
+    first, middle, last = index[codes]
+    kept = mask & (first ____ middle) & (middle ____ last)
+    km2_of += np.bincount(first[____] * n + middle[____], minlength=n * n) * ____
+k = km2_of.argmax()
+largest = (groups[k // n], groups[k % n], ____)
+```
+"""
+
+
 @exercise(
     "08-2",
-    expects="a tuple (group in 2000, group in 2020, a number of km²)",
-    hint="Call `transitions` for this watershed. Where in the matrix is the land that stayed the same?",
-    more="The diagonal is what stayed the same. `matrix.stack()` makes a series with two index levels, as in section "
-    "6. Keep what has two different groups, and take the largest, with `idxmax` and `max`.",
+    expects="a tuple (group in 2000, group in 2010 and 2020, a number of km²)",
+    hint=THREE_YEARS,
+    more="A pixel counts if it's inside, if its group of 2010 differs from that of 2000, and if its group of 2020 is "
+    "that of 2010: `mask & (first != middle) & (middle == last)`. Count the pairs of each row, and multiply them by "
+    "the row's pixel area.",
 )
 def _largest(answer: tuple[str, str, float]) -> str:
+    if not isinstance(answer, tuple | list) or len(answer) != 3:
+        found = f"{len(answer)} parts" if isinstance(answer, tuple | list) else type(answer).__name__
+        raise NotRightError(f"Expected a tuple of three parts (group, group, number of km²), found {found}.")
     before, after, km2 = answer
     names = legend.groups()
     if unknown := [name for name in (before, after) if name not in names]:
         raise NotRightError(f"`{unknown[0]}` isn't a group of the legend; they are {', '.join(names)}.")
-    plateau = gpd.read_file(DATA / "areas.geojson").set_index("name").geometry["Aspen Plateau"]
-    matrix = _count(plateau, 2000, 2020)[1]
-    changed = matrix * (1 - np.eye(len(names)))
-    i, j = np.unravel_index(changed.argmax(), changed.shape)
-    if not changed[i, j] and not km2:
+    if isinstance(km2, str):
+        raise NotRightError("Expected a number of km², found text: leave out the quotes.")
+    outline = gpd.read_file(DATA / "areas.geojson").set_index("name").geometry["Salt Wash"]
+    cells = _count(outline, 2000, 2010, 2020)[1]
+    lasting = np.einsum("ijj->ij", cells) * (1 - np.eye(len(names)))
+    i, j = np.unravel_index(lasting.argmax(), lasting.shape)
+    if not lasting[i, j] and not km2:
         return "No land changed in these tiles: 0 km²."
     if before == after:
-        raise NotRightError("That land didn't change: leave out the diagonal of the matrix.")
+        raise NotRightError("That land didn't change: leave out pixels with the same group in 2000 and 2010.")
     if (before, after) == (names[j], names[i]):
         raise NotRightError("The pair is right, but it went the other way: first the group in 2000.")
     if (before, after) != (names[i], names[j]):
-        there = matrix[names.index(before), names.index(after)]
-        raise NotRightError(f"{before} to {after} is {there:,.1f} km²; another change is larger.")
-    if not is_close(float(km2), matrix[i, j], 1e-3):
-        raise NotRightError(
-            f"The pair is right; its area isn't {float(km2):,.1f} km². Weight each row by its pixel area."
-        )
-    return f"{before} became {after} on {float(km2):,.1f} km²."
+        there = lasting[names.index(before), names.index(after)]
+        raise NotRightError(f"{before} to {after} lasted on {there:,.1f} km²; another change is larger.")
+    if is_close(float(km2), lasting[i, j], 1e-3):
+        return f"{before} became {after} on {float(km2):,.1f} km² by 2010, and stayed it."
+    recognize(
+        float(km2),
+        (cells.sum(axis=2)[i, j], "That's 2000 to 2010: some of this land had changed again by 2020.", 1e-3),
+        (cells.sum(axis=1)[i, j], "That's 2000 to 2020: some of this land changed only after 2010.", 1e-3),
+    )
+    raise NotRightError(f"The pair is right; its area isn't {float(km2):,.1f} km². Weight each row by its pixel area.")
