@@ -63,17 +63,23 @@ def test_a_hint_has_two_levels_and_shows_by_itself(name, capsys):
         exercises.hint(name, 3)
 
 
+def test_a_wrong_number_of_answers_is_named():
+    assert "the check takes 2 answers, found 1" in exercises.judge("01-3", "c/0/0").message
+
+
 def test_progress_counts_tries_until_an_exercise_is_solved(copies, capsys):
     assert exercises.progress().empty
     for answer in (..., (0, 0), (0, 0), 40.85, (-112.199875, 40.849875), (0, 0)):  # a cell run twice counts once
         exercises.check("01-1", answer)
     exercises.hint("01-2", 2)
     exercises.hint("01-2")
+    exercises.hint("01-1", 2)  # after solving it
     exercises.check_quiz("02", {1: "a", 2: "d"})
+    exercises.check_quiz("01", "abcde")  # not answers to any question
     assert capsys.readouterr().out.count("01-1: not right yet") == 4
     table = exercises.progress()
     assert list(table.index) == ["01-1", "01-2", "02 question 1", "02 question 2"]
-    assert table.loc["01-1"].to_list() == [4, 3, 0]
+    assert table.loc["01-1"].to_list() == [3, 3, 0]
     assert table.fillna(-1).loc["01-2"].to_list() == [0, -1, 2]
     assert table.fillna(-1).loc["02 question 1"].to_list() == [1, -1, 0]
     assert table.loc["02 question 2"].to_list() == [1, 1, 0]

@@ -20,7 +20,12 @@ from workshop.tiles import DATA, RESOLUTION, SAMPLE_TILE, TILE_SIZE, tile_path
 )
 def _pixel_center(answer: tuple[float, float]) -> str:
     row, col = 36_600, 31_200
+    if np.shape(answer) != (2,):
+        found = f"{len(answer)} numbers" if np.ndim(answer) == 1 else type(answer).__name__
+        raise NotRightError(f"Expected a pair (longitude, latitude) in degrees, found {found}.")
     lon, lat = answer
+    if isinstance(lon, str) or isinstance(lat, str):
+        raise NotRightError("Expected a pair of numbers, found text: leave out the quotes.")
 
     def place(row: float, col: float) -> tuple[float, float]:
         return -120 + col * RESOLUTION, 50 - row * RESOLUTION
@@ -85,12 +90,12 @@ def _window() -> np.ndarray:
     expects="a key such as 'c/0/0', and a NumPy array",
     hint="Integer division by the chunk's shape, `//`, says how many whole chunks come before the pixel on each axis. "
     "The key lists these numbers in the order of the array's axes. Then open the chunk as in the lesson.",
-    more='The key is `f"c/{1234 // 512}/{3410 // 512}"`, and the file is `root / "lulc" / chunk_key`. Read its bytes, '
+    more='The key is `f"c/{1800 // 512}/{3610 // 512}"`, and the file is `root / "lulc" / chunk_key`. Read its bytes, '
     "decode them with `numcodecs.zstd.Zstd()`, and pass them to `np.frombuffer` with the right `dtype`. "
     "What comes out is flat: `reshape` it.",
 )
 def _chunk_by_hand(key: str, opened: np.ndarray) -> str:
-    row, col, size = 1234, 3410, 512
+    row, col, size = 1800, 3610, 512
     i, j = row // size, col // size
     _check_key(key, row, col, size)
     if isinstance(opened, bytes | bytearray):
@@ -106,12 +111,25 @@ def _chunk_by_hand(key: str, opened: np.ndarray) -> str:
         raise NotRightError(f"Expected an array of uint8, one byte per pixel, found {opened.dtype}.")
     if opened.shape == (size * size,):
         raise NotRightError(f"The pixels are there, in one long row: reshape them to ({size}, {size}).")
+    if opened.shape == (2000 - i * size, 4000 - j * size):
+        raise NotRightError(
+            f"This is a slice of the array, which ends at the edge. The chunk has the full shape, ({size}, {size}): "
+            "open its file."
+        )
     if opened.shape != (size, size):
         raise NotRightError(f"Expected the shape ({size}, {size}), as every chunk has it, found {opened.shape}.")
     pixels = _window()
-    if np.array_equal(opened, pixels[i * size : (i + 1) * size, j * size : (j + 1) * size]):
+    inside = pixels[i * size :, j * size :]
+    expected = np.full((size, size), 255, np.uint8)
+    expected[: inside.shape[0], : inside.shape[1]] = inside
+    if np.array_equal(opened, expected):
         here = row % size, col % size
-        return f"In the chunk, the pixel is in row {here[0]} and column {here[1]}, and its class is {opened[here]}."
+        return (
+            f"In the chunk, the pixel is in row {here[0]} and column {here[1]}, and its class is {opened[here]}. Past "
+            "the array's edge, the chunk has the fill value, 255."
+        )
+    if np.array_equal(opened[: inside.shape[0], : inside.shape[1]], inside):
+        raise NotRightError("The pixels are right, but not what the chunk has past the array's edge: open its file.")
     if np.array_equal(opened, pixels[size : 2 * size, 3 * size : 4 * size]):
         raise NotRightError("The key is right, but this is the lesson's chunk, c/1/3: use `chunk_key` in the path.")
     raise NotRightError(
@@ -123,8 +141,8 @@ def _check_key(key: str, row: int, col: int, size: int) -> None:
     """Raise unless a key is that of the chunk that holds a pixel."""
     i, j = row // size, col // size
     if isinstance(key, tuple | list):
-        numbers = "The numbers are right, but a key is text" if list(key) == [i, j] else "A key isn't a pair of numbers"
-        raise NotRightError(f"{numbers}: expected a key such as 'c/0/0', found {key}.")
+        right = "The numbers are right, but a key is text" if list(key)[-2:] == [i, j] else "A key is text"
+        raise NotRightError(f"{right}, not a {type(key).__name__}: expected one such as 'c/0/0', found {key}.")
     if not isinstance(key, str):
         raise NotRightError(f"Expected a key such as 'c/0/0', found {type(key).__name__}.")
     key = key.strip("/").removeprefix("lulc/")

@@ -55,6 +55,8 @@ def _pixel_km2(lat: float | np.ndarray) -> float | np.ndarray:
 def _built_up_area(answer: float) -> str:
     window, middle = read_box(2000, TEACHING_WINDOW), (TEACHING_WINDOW.south + TEACHING_WINDOW.north) / 2
     built, crops = int((window == 250).sum()), int((window == 244).sum())
+    if np.ndim(answer):
+        raise NotRightError("This is an array, and we want one number: count its pixels with `sum()`.")
     rows = TEACHING_WINDOW.north - (np.arange(len(window)) + 0.5) * RESOLUTION
     right, by_row = built * _pixel_km2(middle), float((window == 250).sum(axis=1) @ _pixel_km2(rows))
     if any(is_close(answer, number, 1e-3) for number in (right, by_row)):  # first: a mistake may lead to the same
@@ -83,17 +85,17 @@ def _built_up_area(answer: float) -> str:
 @exercise(
     "02-3",
     expects="a DataArray (y, x) opened from the Zarr store",
-    hint="""Fill the gaps:
+    hint="""Five steps. Sections 5 and 7 have a line for each:
 
 ```python
-clean = my_city.rename("lulc").rio.____()
-for name in ("scale_factor", "add_offset"):
-    clean.attrs.pop(name, None)
-encoding = {"lulc": {"chunks": ____, "fill_value": 255, "grid_mapping": ____}}
-clean.to_dataset().____(bucket.zarr("city.zarr"), encoding=encoding, mode="w", consolidated=False)
-city_again = xr.open_zarr(____, decode_coords=____, consolidated=False)["lulc"]
+clean = my_city.rename(____)  # what is the array called?
+clean = clean.rio.____  # the geotransform
+del ____, ____  # the two attributes that make floats
+clean.to_dataset().____  # where to, with which encoding and mode?
+city_again = ____  # and how does the CRS come back?
 ```""",
-    more="The method that writes a geotransform is `write_transform`, and the one that writes a Dataset is `to_zarr`. "
+    more='The encoding is `{"lulc": {"chunks": ..., "fill_value": 255, "grid_mapping": ...}}`. '
+    "The method that writes a geotransform is `write_transform`, and the one that writes a Dataset is `to_zarr`. "
     'The chunks are `(400, 400)`, the grid mapping is `"spatial_ref"`, and `decode_coords` is `"all"`. '
     'Open the store you wrote: `bucket.zarr("city.zarr")`.',
 )

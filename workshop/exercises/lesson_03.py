@@ -2,6 +2,7 @@
 
 from functools import cache
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -76,9 +77,14 @@ def _open_group(answer: Any) -> zarr.Group:
         raise NotRightError(
             f"This is the {type(answer).__name__} ({lazy}in this kernel only). Write it, and hand over the store."
         )
+    wanted = "Hand over the store that you wrote to, such as bucket.zarr('city-years.zarr')"
+    if not isinstance(answer, zarr.abc.store.Store | str | Path):
+        raise NotRightError(f"{wanted}; found {type(answer).__name__}.")
     try:
         return zarr.open_group(answer, mode="r", use_consolidated=False)
     except FileNotFoundError:
+        if isinstance(answer, str | Path):
+            raise NotRightError(f"{wanted}; found a name, {str(answer)!r}, which isn't a store here.") from None
         raise NotRightError("There is nothing in this store yet: write the cube into it with `to_zarr`.") from None
 
 
@@ -175,8 +181,8 @@ def _cropland_to_city(answer: float) -> str:
     years = [read_box(year, TEACHING_WINDOW) for year in YEARS]
     before, after = years[0], years[-1]
     right = (before == 244) & (after == 250)
-    if abs(float(answer) - _km2(right)) <= max(0.051, 4e-4 * _km2(right)):  # rounded to 0.1 km²
-        return f"{_km2(right):.1f} km², out of {_km2(before == 244):.1f} km² that were cropland in 2000."
+    if abs(float(answer) - _km2(right)) <= max(0.0101, 2e-5 * _km2(right)):  # two decimals, rounded or cut off
+        return f"{_km2(right):.2f} km², out of {_km2(before == 244):.1f} km² that were cropland in 2000."
     wrong = {
         "This adds up the steps between the years; compare 2000 and 2020 alone.": sum(
             _km2((a == 244) & (b == 250)) for a, b in pairwise(years)
@@ -194,6 +200,11 @@ def _cropland_to_city(answer: float) -> str:
             after - before == 250 - 244
         ),
     }
+    if float(answer) in (round(_km2(right)), round(_km2(right), 1)):
+        raise NotRightError(
+            f"{answer} is the right number, rounded. Give at least two decimals, which show that each row has its own "
+            "area."
+        )
     pixels = int(right.sum())
     recognize(
         answer,
@@ -202,9 +213,10 @@ def _cropland_to_city(answer: float) -> str:
         (pixels * 900 / 1e6, "No pixel here covers 900 m² (30 m x 30 m): use the area of each row's pixels.", 4e-4),
         (pixels * _row_km2()[0], "The northernmost row has the smallest pixels: give each row its own area.", 1e-4),
         (pixels * _row_km2()[-1], "The southernmost row has the largest pixels: give each row its own area.", 1e-4),
+        (pixels * _row_km2().mean(), "One pixel area for all rows comes close; give each row its own area.", 5e-5),
         *((number, message, 4e-4) for message, number in wrong.items()),
     )
-    raise NotRightError(f"{float(answer):,.1f} isn't right: take the pixels that are 244 in 2000 and 250 in 2020.")
+    raise NotRightError(f"{float(answer):,.2f} isn't right: take the pixels that are 244 in 2000 and 250 in 2020.")
 
 
 @cache

@@ -118,7 +118,7 @@ def _appended(repo: icechunk.Repository, differing: int, snapshot: str) -> str:
             f"The cube on main is right, but you counted {differing:,} differing pixels. Compare 2010 with its own "
             "tile, through the session that you wrote into."
         )
-    return "2010 equals its tile, and no one could see it before you knew that."
+    return "On main, all three years equal their tiles, and snapshot_2010 is the commit that added 2010."
 
 
 def _check_pixels(lulc: zarr.Array, years: list[int]) -> None:
@@ -141,12 +141,12 @@ def _check_pixels(lulc: zarr.Array, years: list[int]) -> None:
 
 @exercise(
     "04-2",
-    expects="a tag's name and a list of years",
+    expects="a tag's name and a session that reads through the tag",
     hint='Find the snapshot in `repo.ancestry(branch="main")` by its message. What does `create_tag` need from it?',
     more='Three calls: `repo.create_tag("my-name", ids["Add 2015"])`, `repo.readonly_session(tag="my-name")`, and '
-    "`years_in` for that session.",
+    "`years_in` for that session, to see what you tagged.",
 )
-def _release(repo: icechunk.Repository, tag: str, years: list[int]) -> str:
+def _release(repo: icechunk.Repository, tag: str, answer: icechunk.Session) -> str:
     _check_repository(repo, "repo")
     expected = [2000, 2005, 2010, 2015]
     if tag not in repo.list_tags():
@@ -168,12 +168,19 @@ def _release(repo: icechunk.Repository, tag: str, years: list[int]) -> str:
             "expected (4, 2000, 4000), uint8."
         )
     _check_pixels(lulc, expected)
-    years = np.asarray(years).ravel().tolist()
-    if years == [*expected, 2020]:
-        raise NotRightError("The tag is right. These are the years of main; read through the tag instead.")
-    if years != expected:
-        raise NotRightError(f"The tag is right. Through it you find four years, not {years}.")
-    return "Whatever main becomes, this name leads to those four years."
+    if not isinstance(answer, icechunk.Session):
+        raise NotRightError(
+            f"The tag is right. Expected a session as release_session, found {type(answer).__name__}: "
+            "repo.readonly_session opens one."
+        )
+    if answer.snapshot_id != session.snapshot_id:
+        raise NotRightError(
+            f"The tag is right, but release_session reads another version, with the years {_years(answer)}: open it "
+            "with your tag."
+        )
+    if not answer.read_only:
+        raise NotRightError("The tag is right. To read, open a session that can't write: repo.readonly_session.")
+    return f"Whatever main becomes, this name leads to the years {', '.join(map(str, expected))}."
 
 
 @exercise(
@@ -194,6 +201,8 @@ def _undone(repo: icechunk.Repository, culprit: str) -> str:
     if not isinstance(culprit, str):
         raise NotRightError(f"Expected a commit's message as text, found {type(culprit).__name__}.")
     messages = [snapshot.message for snapshot in repo.ancestry(branch="main")]
+    if "Make the array" not in messages:
+        raise NotRightError("This isn't the repository broken. Run the cell that makes it, and restore 2010 there.")
     bad, unchanged = f"Edit {_BAD:02}", f"Edit {_UNCHANGED:02}"
     if bad not in messages:
         raise NotRightError(

@@ -72,7 +72,7 @@ def check_quiz(lesson: str, answers: Any) -> None:
     """
     result = judge_quiz(lesson, answers)
     for verdict in result.verdicts:
-        if verdict.status != NOT_ATTEMPTED:
+        if verdict.status != NOT_ATTEMPTED and isinstance(answers, dict):
             record.note("question", verdict.name, verdict.status == RIGHT, verdict.message)
     display(result)
 

@@ -41,17 +41,19 @@ def progress() -> pd.DataFrame:
     """Return a table of the exercises and quiz questions tried so far.
 
     ``solved at try`` is empty where there is no right answer yet, ``hints`` is the highest level that was asked for.
+    What was tried after solving an exercise doesn't count.
     """
     rows = {}
     for kind, name, result, _ in _entries():
         if kind in ("exercise", "question", "hint"):
             row = rows.setdefault(name, {"tries": 0, "solved at try": pd.NA, "hints": 0})
+            if row["solved at try"] is not pd.NA:
+                continue  # what comes after solving it doesn't count
             if kind == "hint":
                 row["hints"] = max(row["hints"], result)
             else:
                 row["tries"] += 1
-                if result and row["solved at try"] is pd.NA:
-                    row["solved at try"] = row["tries"]
+                row["solved at try"] = row["tries"] if result else pd.NA
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["tries", "solved at try", "hints"])
     return table.sort_index().astype("Int64").rename_axis("exercise")
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
+from inspect import signature
 from typing import Any
 
 from IPython.display import Markdown, display
@@ -87,6 +88,10 @@ def judge(name: str, *answer: Any) -> Verdict:
         return Verdict(name, NOT_ATTEMPTED, "Replace the ... above, run that cell, then this one.")
     if "number" in found.expects and any(isinstance(part, str | bytes) for part in answer):
         return Verdict(name, NOT_YET, f"Expected {found.expects}, found text: leave out the quotes.")
+    wanted = len(signature(found.judge).parameters)
+    if len(answer) != wanted:
+        takes = f"the check takes {wanted} answer{'s' if wanted > 1 else ''}, found {len(answer)}."
+        return Verdict(name, NOT_YET, f"Expected {found.expects}; {takes}")
     try:
         return Verdict(name, RIGHT, found.judge(*answer))
     except NotRightError as hint:
