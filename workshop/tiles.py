@@ -5,7 +5,6 @@
 
 import http.client
 import os
-import re
 import sys
 import urllib.error
 import urllib.request
@@ -108,24 +107,17 @@ def tiles_root(root: str | Path | None = None) -> str:
     """Return where tiles are read from: the argument, else the setting ``GLAD_TILES``, else ``data/``.
 
     A relative folder in the setting is relative to the project's folder, not to the notebook's.
-
-    Raises
-    ------
-    TileError
-        If the root is a URL that is not http or https.
     """
     chosen = str(root or os.environ.get(ROOT_SETTING) or DATA)
     if is_url(chosen):
         return chosen.rstrip("/")
-    if "://" in chosen:
-        raise TileError(f"{chosen}: expected a folder or an http(s) URL as the root of the tiles")
     folder = Path(chosen).expanduser()
     return str(folder if root else DATA.parent / folder)
 
 
 def is_url(path: str) -> bool:
     """Whether a root or a tile is on a web server rather than in a folder."""
-    return re.match(r"https?://[^/]", path) is not None
+    return path.startswith(("http://", "https://"))
 
 
 def tile_path(name: str, year: int, root: str | Path | None = None) -> str:
@@ -198,24 +190,22 @@ def gdal_path(path: str) -> str:
 
 
 def check_tile(path: str, name: str, year: int) -> str:
-    """Check that a file is complete and is the tile that its name promises.
+    """Check that a file or URL is complete and is the tile that its name promises, and return the data's source.
 
-    Parameters
-    ----------
-    path : str
-        Path or http(s) URL of the file.
-    name, year
-        As for :func:`open_tile`, which also lists the errors. The year is only used in error messages.
-
-    Returns
-    -------
-    str
-        The source of the data: the TIFF's description, or GLAD if it has none.
+    The source is the TIFF's description, or GLAD if it has none. The year is only used in error messages.
+    :func:`open_tile` lists the errors.
     """
     label = f"{name} ({year})"
-    size = _remote_size(path, label) if is_url(path) else _local_size(path, label)
     if is_url(path):
+        size = _remote_size(path, label)
         rasterio.cache.invalidate(gdal_path(path))  # GDAL may have cached parts of a file that was replaced
+    elif Path(path).is_file():
+        size = Path(path).stat().st_size
+    else:
+        raise TileError(
+            f"{label}: expected a file at {path}, found none; write the sample world with `python -m workshop.sample`, "
+            f"or point {ROOT_SETTING} at a folder or an http(s) URL that has the tile"
+        )
     try:
         with rasterio.open(gdal_path(path)) as src:
             _validate(src, name, label, size)
@@ -227,32 +217,22 @@ def check_tile(path: str, name: str, year: int) -> str:
         ) from error
 
 
-def _local_size(path: str, label: str) -> int:
-    if not Path(path).is_file():
-        raise TileError(
-            f"{label}: expected a file at {path}, found none; write the sample world with "
-            f"`python -m workshop.sample`, or point {ROOT_SETTING} at a folder or URL that has the tile"
-        )
-    return Path(path).stat().st_size
-
-
 def _remote_size(url: str, label: str) -> int:
     # One HEAD request distinguishes 404 from an unreachable host, unlike GDAL's messages, and fails within seconds.
     try:
         request = urllib.request.Request(url, method="HEAD")
         with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
-            size = int(response.headers["Content-Length"] or sys.maxsize)  # unknown: reading finds a truncated file
+            return int(response.headers["Content-Length"] or sys.maxsize)  # unknown: reading finds a truncated file
     except urllib.error.HTTPError as error:
-        if error.code not in (405, 501):  # a server may refuse HEAD and still serve the file
-            hint = "; not every tile of the grid has land" if error.code == 404 else ""
-            raise TileError(f"{label}: {url} answered {error.code} {error.reason}{hint}") from error
-        size = sys.maxsize
+        if error.code in (405, 501):  # a server may refuse HEAD and still serve the file
+            return sys.maxsize
+        hint = "; not every tile of the grid has land" if error.code == 404 else ""
+        raise TileError(f"{label}: {url} answered {error.code} {error.reason}{hint}") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise TileError(
             f"{label}: no answer from {url} within {TIMEOUT_SECONDS} s ({getattr(error, 'reason', error)}); "
             f"unset {ROOT_SETTING} to work offline with the sample world"
         ) from error
-    return size
 
 
 def _validate(src: rasterio.DatasetReader, name: str, label: str, size: int) -> None:
@@ -286,44 +266,30 @@ def _validate(src: rasterio.DatasetReader, name: str, label: str, size: int) -> 
             f"{label}: expected all pixels to be valid, found a mask beside them, which a cube of classes would lose; "
             f"write a file without a mask, with {legend.NODATA} where rasterio's read_masks(1) is 0"
         )
-    if src.driver == "GTiff":
-        _check_strips(src, label, size)
-
-
-def _check_strips(src: rasterio.DatasetReader, label: str, size: int) -> None:
-    remote = src.name.startswith("/vsicurl")
-    if not remote:  # in a folder, this takes a tenth of a second and no request
-        require_strips(src, label, (0, src.height))
+    # In a folder, looking at all strips takes a tenth of a second. Over HTTP, it would take more requests.
+    require_strips(src, label, (src.height - 1 if _is_remote(src) else 0, src.height))
     # Strips are written from top to bottom, so a truncated file lacks the last one.
     height, width = src.block_shapes[0]
-    end = 0
-    for down in reversed(range(-(-src.height // height))):
-        for right in range(-(-src.width // width)):
-            start, length = (src.get_tag_item(f"BLOCK_{k}_{right}_{down}", "TIFF", bidx=1) for k in ("OFFSET", "SIZE"))
-            end = max(end, int(start) + int(length)) if start else end
-        if end:
-            break
-        if remote:
-            raise TileError(
-                f"{label}: expected pixels in all strips, found none in the last one; try again, in case the "
-                "connection broke; a sparse tile can only be read from a folder"
-            )
-    if end > size:
-        raise TileError(f"{label}: truncated; expected at least {end:,} bytes, found {size:,}; fetch it again")
+    block = f"{(src.width - 1) // width}_{(src.height - 1) // height}"
+    start, length = (int(src.get_tag_item(f"BLOCK_{k}_{block}", "TIFF", bidx=1) or 0) for k in ("OFFSET", "SIZE"))
+    if start + length > size:
+        raise TileError(
+            f"{label}: truncated; expected at least {start + length:,} bytes, found {size:,}; fetch it again"
+        )
+
+
+def _is_remote(src: rasterio.DatasetReader) -> bool:
+    return src.name.startswith("/vsicurl")
 
 
 def require_strips(src: rasterio.DatasetReader, label: str, rows: tuple[int, int]) -> None:
-    """Raise an error if GDAL does not know where the pixels of some rows are; it would read them as class 0.
+    """Raise a TileError if GDAL does not know where the pixels of rows (first, last + 1) are.
 
-    GDAL reads the index of the strips in parts, as needed. If the server stops answering in between, GDAL treats the
-    strips as never written. Call this before reading the rows: GDAL then keeps the index of these rows.
-
-    Raises
-    ------
-    TileError
-        If the offset or the size of a block in these rows (first, last + 1) is unknown.
+    GDAL would read them as class 0. It reads the index of the strips in parts, as needed. If the server stops answering
+    in between, GDAL treats the strips as never written. Call this before reading the rows: GDAL then keeps the index of
+    these rows.
     """
-    if src.driver != "GTiff" or (src.nodata == legend.NODATA and not src.name.startswith("/vsicurl")):
+    if src.driver != "GTiff" or (src.nodata == legend.NODATA and not _is_remote(src)):
         return  # not a TIFF, or sparse: strips never written read as no data, as declared
     height, width = src.block_shapes[0]
     for down in range(rows[0] // height, -(-rows[1] // height)):
@@ -331,7 +297,8 @@ def require_strips(src: rasterio.DatasetReader, label: str, rows: tuple[int, int
             if not all(src.get_tag_item(f"BLOCK_{what}_{right}_{down}", "TIFF", bidx=1) for what in ("OFFSET", "SIZE")):
                 raise TileError(
                     f"{label}: expected the offset of the pixels of row {down * height}, found none: they were never "
-                    "written, or the server stopped answering, and they would read as class 0; fetch it again"
+                    "written, or the server stopped answering, and they would read as class 0; fetch it again (a "
+                    f"sparse tile can only be read from a folder, and if it declares {legend.NODATA} as no data)"
                 )
 
 
@@ -387,9 +354,10 @@ def axis(raster: xr.DataArray, name: str) -> tuple[float, float]:
     first, step = float(centers[0]), float((centers[-1] - centers[0]) / (centers.size - 1))
     off = np.abs(centers - (first + step * np.arange(centers.size)))
     if not step or not (off <= TOLERANCE * abs(step)).all():  # also true for NaN
+        worst = int(np.argmax(off))
         raise TileError(
-            f"expected pixels in even steps along {name}, found {centers[int(np.argmax(off))]:.6f} where "
-            f"{first + step * int(np.argmax(off)):.6f} was expected; sort the raster, or put it on an even grid"
+            f"expected pixels in even steps along {name}, found {centers[worst]:.6f} where {first + step * worst:.6f} "
+            "was expected; sort the raster, or put it on an even grid"
         )
     return first, step
 
@@ -435,9 +403,9 @@ def select_box(raster: xr.DataArray, box: Box) -> xr.DataArray:
         If the box is upside down, empty, or reaches beyond the raster, or the raster's pixels are unevenly spaced.
     """
     box = check_box(box)
-    spans = {}
-    grid = {name: axis(raster, name) for name in ("x", "y")}
-    for (name, (first, step)), low, high in zip(grid.items(), box[:2], box[2:], strict=True):
+    spans, grid = {}, {}
+    for name, low, high in (("x", box.west, box.east), ("y", box.south, box.north)):
+        first, step = axis(raster, name)
         edges = sorted((first - step / 2, first + (raster.sizes[name] - 0.5) * step))
         slack = TOLERANCE * abs(step)
         if low < edges[0] - slack or high > edges[1] + slack:
@@ -451,7 +419,6 @@ def select_box(raster: xr.DataArray, box: Box) -> xr.DataArray:
                 f"({abs(step):g}°) wide"
             )
         spans[name] = slice(inside[0], inside[-1] + 1)
-    cut = raster.isel(spans)
+        grid[name] = first + inside[0] * step, step
     # readers that trust the raster's transform would put the box at the raster's corner
-    (y, down), (x, right) = ((grid[k][0] + spans[k].start * grid[k][1], grid[k][1]) for k in ("y", "x"))
-    return cut.rio.write_transform(_transform(y, down, x, right))
+    return raster.isel(spans).rio.write_transform(_transform(*grid["y"], *grid["x"]))
