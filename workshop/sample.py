@@ -7,9 +7,7 @@ exponential, no library random numbers), so its pixels are the same on every pla
 """
 
 import os
-import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +36,6 @@ from workshop.tiles import (
 )
 
 LABEL = "SYNTHETIC sample of the shape of GLAD GLCLUC2020 v2, not observed land cover; world 1"
-SAMPLE_CORNER = tile_corner(SAMPLE_TILE)
 CELL = 100  # pixels along a side of the coarse landscape's cells
 BAND = 400  # rows written at once
 
@@ -100,34 +97,21 @@ def coarse_landscape(tile: str, year: int) -> np.ndarray:
     land[relief > 0.6 + 0.004 * step] = 38
     land[relief > 0.86] = 241
     land[relief < 0.2 - 0.006 * step] = 207
-    if lat <= 40:
-        _plateau(land, rows, cols, relief, dryness, step)
-    return land
-
-
-def _plateau(
-    land: np.ndarray, rows: np.ndarray, cols: np.ndarray, relief: np.ndarray, dryness: np.ndarray, step: np.float32
-) -> None:
-    """Add variety to the area south of 40 degrees north and between 117 and 106 west, which covers most of Utah.
-
-    The variety fades out toward the area's borders, so the workshop's tiles meet without a seam.
-    """
-    per_degree = TILE_SIZE // CELL // 10
-    y = ((NORTH - 40) * per_degree - rows.astype(np.float32))[:, None]  # cells north of 40 N; negative here
+    # More variety south of 40 degrees north and between 117 and 106 west, which covers most of Utah. It fades out
+    # toward the area's borders, so the workshop's tiles meet without a seam.
+    y = (rows.astype(np.float32) - (NORTH - 40) * per_degree)[:, None]  # cells south of 40 N
     x = (cols.astype(np.float32) - (180 - 117) * per_degree)[None, :]  # cells east of 117 W
-    fade = np.clip(-y / 6, 0, 1) * np.clip((y + 5 * per_degree) / 60, 0, 1)
+    fade = np.clip(y / 6, 0, 1) * np.clip((5 * per_degree - y) / 60, 0, 1)
     fade = fade * np.clip(x / 60, 0, 1) * np.clip((11 * per_degree - x) / 60, 0, 1)
     half = np.float32(0.5)
     rugged = (_noise(rows, cols, 48, 31) - half) * np.float32(1.3) + (_noise(rows, cols, 11, 32) - half) * half
     height = half + fade * (rugged + np.float32(0.05) * (relief - half))
     climate = (_noise(rows, cols, 60, 33) - half) * np.float32(1.2) + np.float32(0.3) * (dryness - half)
     dry = half + fade * climate
-    plain = fade * (_noise(rows, cols, 7, 34) - half)
     here = fade > 0
-    shrub, open_land = here & (dry < 0.42 + 0.012 * step), here & (dry > 0.62)
-    land[here & (plain > 0.16)] = 16
-    land[shrub] = 21
-    land[open_land] = 4
+    land[here & (fade * (_noise(rows, cols, 7, 34) - half) > 0.16)] = 16
+    land[here & (dry < 0.42 + 0.012 * step)] = 21
+    land[here & (dry > 0.62)] = 4
     land[here & (dry > 0.74)] = 0
     land[here & (dry < 0.36) & (height > 0.3) & (height < 0.5 + 0.015 * step)] = 244
     trees = here & (height > 0.66 + 0.008 * step)
@@ -140,14 +124,13 @@ def _plateau(
     land[here & (height < 0.18 - 0.012 * step)] = 206
     town = _noise(rows, cols, 9, 35) * (np.float32(1) - np.abs(height - np.float32(0.4)))
     land[here & (fade > 0.9) & (town > 0.83 - 0.015 * step)] = 250
+    return land
 
 
-@cache
-def _terrain() -> dict[str, np.ndarray]:
-    """Return the terrain of the teaching window, which is the same in all years: arrays of shape (2000, 4000)."""
-    row_slice, col_slice = pixel_slices(TEACHING_WINDOW, SAMPLE_CORNER)
-    r = np.arange(row_slice.stop - row_slice.start)
-    c = np.arange(col_slice.stop - col_slice.start)
+def teaching_window(year: int) -> np.ndarray:
+    """Return the detailed landscape of the teaching window: shape (2000, 4000), uint8, row 0 in the north."""
+    step = np.float32(YEARS.index(year))
+    r, c = np.arange(2000), np.arange(4000)
     y, x = r[:, None].astype(np.float32), c[None, :].astype(np.float32)
 
     def bowl(cy: float, cx: float, ry: float, rx: float) -> np.ndarray:
@@ -155,45 +138,24 @@ def _terrain() -> dict[str, np.ndarray]:
         dy, dx = (y - np.float32(cy)) / np.float32(ry), (x - np.float32(cx)) / np.float32(rx)
         return np.float32(1) - dy * dy - dx * dx
 
+    # the terrain, which is the same in all years
     wide, middle, fine = _noise(r, c, 260, 11) - 0.5, _noise(r, c, 60, 12) - 0.5, _noise(r, c, 12, 13) - 0.5
     relief = np.clip((x - 2800) / 800, 0, 1) * np.float32(0.75) + wide * np.float32(0.5) + middle * np.float32(0.25)
+    texture = np.float32(0.5) + middle * np.float32(0.5) + fine * np.float32(0.3)
+    lake = bowl(820, 1250, 640, 720) + wide * np.float32(0.7) + middle * np.float32(0.16)
     river_row = np.float32(1050) + (_noise(np.zeros(1, int), c, 300, 14) - 0.5) * np.float32(360)
-    block = _hash(15, r[:, None] // 14, c[None, :] // 14)
-    return {
-        "x": x,
-        "y": y,
-        "wide": wide,
-        "middle": middle,
-        "fine": fine,
-        "relief": relief,
-        "lake": bowl(820, 1250, 640, 720) + wide * np.float32(0.7) + middle * np.float32(0.16),
-        "river": np.abs(y - river_row) + fine * np.float32(8) + np.where((x > 1500) & (x < 3400), 0, 1000),
-        "city": bowl(1050, 2420, 300, 270) + wide * np.float32(0.6) + middle * np.float32(0.3),
-        "burn": bowl(1480, 3420, 300, 260) + middle * np.float32(0.9),
-        "block": block,
-        "parcel": _hash(16, r[:, None] // 44, c[None, :] // 64),
-        "lane": ((r % 44 < 2)[:, None] | (c % 64 < 2)[None, :]),
-    }
-
-
-def teaching_window(year: int) -> np.ndarray:
-    """Return the detailed landscape of the teaching window: shape (2000, 4000), uint8, row 0 in the north."""
-    t = _terrain()
-    step = np.float32(YEARS.index(year))
-    x, y, relief, lake = t["x"], t["y"], t["relief"], t["lake"]
-    texture = np.float32(0.5) + t["middle"] * np.float32(0.5) + t["fine"] * np.float32(0.3)
-
+    river = np.abs(y - river_row) + fine * np.float32(8) + np.where((x > 1500) & (x < 3400), 0, 1000)
     # the plain: semi-arid, true desert in the south-west, denser towards the foothills
     land = _steps(2, 18, texture * np.float32(0.75) + np.clip((x - 600) / 4000, 0, 1) * np.float32(0.4))
-    land[(y - 1150 + t["wide"] * 500 > 0) & (x < 1350 + t["middle"] * 500)] = 0
+    land[(y - 1150 + wide * 500 > 0) & (x < 1350 + middle * 500)] = 0
     land[(land == 0) & (texture > 0.55)] = 1
     # cropland in parcels, some of them fallow; every five years more of them
-    farm = (x > 1980 + t["wide"] * 300) & (x < 2900 + t["wide"] * 200) & (lake < -0.15)
-    farm &= (y > 120 + t["wide"] * 200) & (y < 1880 + t["wide"] * 200)
-    cropped = farm & (t["parcel"] > np.float32(0.14) + np.float32(0.03) * step)
+    farm = (x > 1980 + wide * 300) & (x < 2900 + wide * 200) & (lake < -0.15)
+    farm &= (y > 120 + wide * 200) & (y < 1880 + wide * 200)
+    parcel = _hash(16, r[:, None] // 44, c[None, :] // 64)
     land[farm] = 16
-    land[cropped] = 244
-    land[farm & t["lane"]] = 20
+    land[farm & (parcel > np.float32(0.14) + np.float32(0.03) * step)] = 244
+    land[farm & ((r % 44 < 2)[:, None] | (c % 64 < 2)[None, :])] = 20
     # foothills, forest, rock and snow
     land[relief > 0.30] = _steps(19, 24, texture)[relief > 0.30]
     forest = relief > 0.42
@@ -202,49 +164,40 @@ def teaching_window(year: int) -> np.ndarray:
     land[relief > 0.86] = 5
     land[relief > 0.93 + 0.012 * step] = 241
     # a fire between 2000 and 2005, and what grew back
-    burnt = forest & (t["burn"] > 0) & (relief < 0.86)
-    regrowth = {2000: None, 2005: (2, 6), 2010: (11, 18), 2015: (20, 24), 2020: (19, 31)}[year]
-    if regrowth:
-        land[burnt] = _steps(*regrowth, texture)[burnt]
+    burnt = forest & (bowl(1480, 3420, 300, 260) + middle * np.float32(0.9) > 0) & (relief < 0.86)
+    regrowth = {2005: (2, 6), 2010: (11, 18), 2015: (20, 24), 2020: (19, 31)}
+    if year in regrowth:
+        land[burnt] = _steps(*regrowth[year], texture)[burnt]
     # the river and the trees along it
-    land[t["river"] < 46] = _steps(119, 124, texture)[t["river"] < 46]
-    land[t["river"] < 30] = _steps(125, 148, texture)[t["river"] < 30]
-    land[t["river"] < 5] = 203
+    land[river < 46] = _steps(119, 124, texture)[river < 46]
+    land[river < 30] = _steps(125, 148, texture)[river < 30]
+    land[river < 5] = 203
     # the city grows in blocks, with gardens between them
-    city = (t["city"] + np.float32(0.42) * step > 0) & (lake < -0.1) & (relief < 0.42) & (t["river"] > 12)
+    city = bowl(1050, 2420, 300, 270) + wide * np.float32(0.6) + middle * np.float32(0.3)
+    city = (city + np.float32(0.42) * step > 0) & (lake < -0.1) & (relief < 0.42) & (river > 12)
     land[city] = 22
-    land[city & (t["block"] < 0.84)] = 250
+    land[city & (_hash(15, r[:, None] // 14, c[None, :] // 14) < 0.84)] = 250
     # the lake falls; salt stays in the west, wetland in the east where the river comes in
-    level = np.float32(0.08) + np.float32(0.09) * step
     bed = lake > 0
-    wet = x > 1350 + t["wide"] * 500
-    depth = lake - level
+    wet = bed & (x > 1350 + wide * 500)
+    depth = lake - (np.float32(0.08) + np.float32(0.09) * step)
     land[bed] = 100
     land[bed & (texture > 0.5)] = 101
-    land[bed & wet] = _steps(102, 118, texture)[bed & wet]
-    land[bed & wet & (depth > -0.06)] = _steps(119, 124, texture)[bed & wet & (depth > -0.06)]
+    land[wet] = _steps(102, 118, texture)[wet]
+    marsh = wet & (depth > -0.06)
+    land[marsh] = _steps(119, 124, texture)[marsh]
     water = depth > 0
     land[water] = (207 - np.clip((np.float32(0.21) - depth[water]) / np.float32(0.03), 0, 7)).astype(np.uint8)
-
+    # a processing defect: slanting stripes of no data and of a false ocean
     if year == 2020:
-        _spoil(land)
+        rows, cols = pixel_slices(DEFECT_BOX, (TEACHING_WINDOW.west, TEACHING_WINDOW.north))
+        stripe = (r[rows, None] * 2 + c[cols]) % 160
+        land[rows, cols][stripe < 70] = legend.NODATA
+        land[rows, cols][(stripe >= 70) & (stripe < 100)] = 254
     return land
 
 
-def _spoil(land: np.ndarray) -> None:
-    """Put the processing defect into the window: slanting stripes of no data and of a false ocean."""
-    window_rows, window_cols = pixel_slices(TEACHING_WINDOW, SAMPLE_CORNER)
-    rows, cols = pixel_slices(DEFECT_BOX, SAMPLE_CORNER)
-    box = land[rows.start - window_rows.start : rows.stop - window_rows.start, cols.start - window_cols.start :][
-        :, : cols.stop - cols.start
-    ]
-    i, j = np.ogrid[: box.shape[0], : box.shape[1]]
-    stripe = (i * 2 + j) % 160
-    box[stripe < 70] = legend.NODATA
-    box[(stripe >= 70) & (stripe < 100)] = 254
-
-
-def write_tile(name: str, year: int, root: str | Path = DATA, progress: tqdm | None = None) -> Path:
+def write_tile(name: str, year: int, root: str | Path = DATA) -> Path:
     """Write one tile of the sample world to ``{root}/{year}/{name}.tif``, and return its path.
 
     The tile has 40000 x 40000 pixels, uint8, one-row LZW strips and the legend's color table. Only ``50N_120W`` has the
@@ -259,35 +212,22 @@ def write_tile(name: str, year: int, root: str | Path = DATA, progress: tqdm | N
     path.parent.mkdir(parents=True, exist_ok=True)
     lon, lat = tile_corner(name)
     cells = coarse_landscape(name, year)
-    has_window = name == SAMPLE_TILE
-    rows, cols = pixel_slices(TEACHING_WINDOW, SAMPLE_CORNER)
-    window = teaching_window(year) if has_window else None
+    rows, cols = pixel_slices(TEACHING_WINDOW, (lon, lat))
+    window = teaching_window(year) if name == SAMPLE_TILE else None
 
+    shape = {"width": TILE_SIZE, "height": TILE_SIZE, "count": 1, "dtype": "uint8"}
+    place = {"crs": "EPSG:4326", "transform": from_origin(lon, lat, RESOLUTION, RESOLUTION)}
+    layout = {"driver": "GTiff", "compress": "LZW", "blockysize": 1, "photometric": "palette"}
     partial = path.with_suffix(f".{os.getpid()}.partial")
     try:
-        with rasterio.open(
-            partial,
-            "w",
-            driver="GTiff",
-            width=TILE_SIZE,
-            height=TILE_SIZE,
-            count=1,
-            dtype="uint8",
-            crs="EPSG:4326",
-            transform=from_origin(lon, lat, RESOLUTION, RESOLUTION),
-            compress="LZW",
-            blockysize=1,
-            photometric="palette",
-        ) as dst:
+        with rasterio.open(partial, "w", **shape, **place, **layout) as dst:
             dst.write_colormap(1, legend.palette())
             dst.update_tags(TIFFTAG_IMAGEDESCRIPTION=LABEL)
             for top in range(0, TILE_SIZE, BAND):
                 band = np.repeat(np.repeat(cells[top // CELL : (top + BAND) // CELL], CELL, axis=0), CELL, axis=1)
-                if has_window and rows.start <= top < rows.stop:
+                if window is not None and rows.start <= top < rows.stop:
                     band[:, cols] = window[top - rows.start : top - rows.start + BAND]
                 dst.write(band, 1, window=Window(0, top, TILE_SIZE, BAND))
-                if progress is not None:
-                    progress.update(BAND)
         check_tile(str(partial), name, year)  # GDAL does not always report a full disk
         os.replace(partial, path)
     finally:
@@ -295,9 +235,9 @@ def write_tile(name: str, year: int, root: str | Path = DATA, progress: tqdm | N
     return path
 
 
-def _is_current(name: str, year: int, root: str | Path = DATA) -> bool:
+def _is_current(name: str, year: int) -> bool:
     """Whether a tile is a complete one of this sample world, or a user's own tile, which we leave alone."""
-    path = tile_path(name, year, root)
+    path = tile_path(name, year, DATA)
     try:
         with rasterio.open(path) as src:
             description = src.tags().get("TIFFTAG_IMAGEDESCRIPTION", "")
@@ -314,18 +254,11 @@ def ensure_tiles(names: tuple[str, ...] = (SAMPLE_TILE,), years: tuple[int, ...]
 
     Tiles of an older sample world are written again. Real tiles are left alone.
     """
-    for left_behind in DATA.glob("*/*.partial"):  # by a writer that was killed
-        if time.time() - left_behind.stat().st_mtime > 3600:
-            left_behind.unlink(missing_ok=True)
-    wanted = [(n, y) for n in names for y in years if not _is_current(n, y)]
-    if not wanted:
-        return
-    total = len(wanted) * TILE_SIZE
-    with (
-        tqdm(total=total, desc="writing the sample world", unit=" rows", mininterval=1) as bar,
-        ThreadPoolExecutor(2) as pool,
-    ):
-        list(pool.map(lambda job: write_tile(*job, DATA, bar), wanted))
+    wanted = [(name, year) for name in names for year in years if not _is_current(name, year)]
+    if wanted:
+        with ThreadPoolExecutor(2) as pool:
+            written = pool.map(lambda job: write_tile(*job), wanted)
+            list(tqdm(written, total=len(wanted), desc="writing the sample world", unit=" tiles"))
 
 
 def _wave(phase: np.ndarray) -> np.ndarray:
