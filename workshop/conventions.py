@@ -42,12 +42,13 @@ def describe(raster: xr.DataArray) -> xr.Dataset:
         If the raster's coordinates are not evenly spaced.
     """
     where = georeference(raster)
-    kept = {name: raster.attrs[name] for name in ("long_name", "source") if name in raster.attrs}
+
+    def kept(name: str) -> dict[str, Any]:
+        return {name: raster.attrs[name]} if name in raster.attrs else {}
+
     array = raster.rio.write_transform(place(raster))
-    array.attrs = kept | legend.flags() | where
-    dataset = array.to_dataset(name=ARRAY)
-    dataset.attrs = ABOUT | {name: kept[name] for name in ("source",) if name in kept} | where
-    return dataset
+    array.attrs = kept("long_name") | kept("source") | legend.flags() | where
+    return array.to_dataset(name=ARRAY).assign_attrs(ABOUT | kept("source") | where)
 
 
 def georeference(raster: xr.DataArray | xr.Dataset) -> dict[str, Any]:
@@ -76,16 +77,13 @@ def pyramid(rasters: Iterable[xr.DataArray | xr.Dataset]) -> dict[str, Any]:
 
     Each level must cover the same area as the one before. Its cells must consist of whole pixels of that level.
     """
-    layout: list[dict[str, Any]] = []
-    for raster in rasters:
-        here = georeference(raster)
-        entry = {"asset": str(len(layout))} | {k: here[k] for k in ("spatial:shape", "spatial:transform")}
-        finer = layout[-1] if layout else entry
+    levels = [georeference(raster) for raster in rasters]
+    layout = []
+    for k, (finer, here) in enumerate(zip([levels[0], *levels], levels, strict=False)):
+        entry = {"asset": str(k)} | {key: here[key] for key in ("spatial:shape", "spatial:transform")}
+        if k > 0:
+            entry |= {"derived_from": str(k - 1), "resampling_method": "mode"}
         scale = [n / m for n, m in zip(finer["spatial:shape"], here["spatial:shape"], strict=True)]
-        if layout:
-            entry |= {"derived_from": finer["asset"], "resampling_method": "mode"}
-        else:
-            where = here
         layout.append(entry | {"transform": {"scale": scale, "translation": [0.0, 0.0]}})
-    levels = zarr_cm.multiscales.create(layout=layout, resampling_method="mode")
-    return ABOUT | zarr_cm.insert_many(where, {"multiscales": levels})
+    multiscales = zarr_cm.multiscales.create(layout=layout, resampling_method="mode")
+    return ABOUT | zarr_cm.insert_many(levels[0], {"multiscales": multiscales})

@@ -4,7 +4,6 @@ Figures and maps are drawn in ``maps.py``.
 """
 
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,29 +13,24 @@ LEGEND_CSV = Path(__file__).parent.parent / "data" / "legend.csv"
 NODATA = 255  # the legend's "No data"; GLAD tiles declare no nodata value, and 0 is a class
 
 
-@cache
-def _read() -> pd.DataFrame:
-    return pd.read_csv(LEGEND_CSV, index_col="value")
-
-
 def table() -> pd.DataFrame:
     """Return the legend, one row per ``value`` in use.
 
     The columns are ``group``, ``class``, ``color`` (``#RRGGBB``), and for classes on a scale the measured ``quantity``
     (such as ``"tree height (m)"``) from ``low`` to ``high``. The tallest trees have no ``high``.
     """
-    return _read().copy()
+    return pd.read_csv(LEGEND_CSV, index_col="value")
 
 
 def groups() -> list[str]:
     """Return the names of the legend's groups, in the order of their values."""
-    return list(_read()["group"].unique())
+    return list(table()["group"].unique())
 
 
 def group_table() -> pd.DataFrame:
     """Return one row per ``group``: its ``first`` and ``last`` value and the ``color`` of the middle one."""
     return (
-        _read()
+        table()
         .reset_index()
         .groupby("group", sort=False)
         .agg(
@@ -49,9 +43,8 @@ def group_table() -> pd.DataFrame:
 
 def group_index() -> np.ndarray:
     """Return a lookup table from pixel value to position in :func:`groups`: shape (256,), uint8, 255 for no class."""
-    lookup = np.full(256, 255, np.uint8)
-    lookup[_read().index] = pd.factorize(_read()["group"])[0]
-    return lookup
+    group = table()["group"].reindex(range(256))
+    return pd.factorize(group)[0].astype(np.uint8)  # -1, for no class, becomes 255
 
 
 def flags() -> dict[str, list[int] | str]:
@@ -67,17 +60,18 @@ def flags() -> dict[str, list[int] | str]:
     -----
     CF conventions 1.12, section 3.5, defines values and meanings. ``flag_colors`` is a custom of servers such as ncWMS.
     """
-    names = _read()["class"].str.lower().str.replace("%", "percent")
+    classes = table()
+    names = classes["class"].str.lower().str.replace("%", "percent")
     return {
-        "flag_values": _read().index.to_list(),
+        "flag_values": classes.index.to_list(),
         "flag_meanings": " ".join(names.str.replace("[^a-z0-9_.+@-]+", "_", regex=True)),
-        "flag_colors": " ".join(_read()["color"]),
+        "flag_colors": " ".join(classes["color"]),
     }
 
 
 def hex_colors() -> list[str]:
     """Return 256 colors as ``#rrggbb``, black where the legend has no class."""
-    return _read()["color"].str.lower().reindex(range(256), fill_value="#000000").tolist()
+    return table()["color"].str.lower().reindex(range(256), fill_value="#000000").tolist()
 
 
 def palette() -> dict[int, tuple[int, int, int]]:
@@ -87,5 +81,5 @@ def palette() -> dict[int, tuple[int, int, int]]:
 
 def groups_in(rasters: Iterable[np.ndarray]) -> dict[str, str]:
     """Return the groups that occur in rasters of codes, in the legend's order, with their colors."""
-    present = {group for raster in rasters for group in _read()["group"].reindex(np.unique(raster))}
+    present = {group for raster in rasters for group in table()["group"].reindex(np.unique(raster))}
     return {name: color for name, color in group_table()["color"].items() if name in present}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import rasterio
 from affine import Affine
 from pyproj import Transformer
@@ -77,7 +78,7 @@ def reflectance(x: np.ndarray, y: np.ndarray, date: str) -> tuple[np.ndarray, np
 
     In a dry valley with a river, fields of 240 x 160 m turn green for some months, each at its own time.
     """
-    day = int((np.datetime64(f"{date[:4]}-{date[4:6]}-{date[6:]}") - np.datetime64(f"{date[:4]}-01-01")).astype(int))
+    day = pd.Timestamp(date).day_of_year - 1
     field = (y // 160).astype(np.int64), (x // 240).astype(np.int64)
     irrigated = (_hash(41, *field) < 0.55) & (_smooth(x, y, 2500, 42) > 0.4)
     peak = 150 + 110 * _hash(43, *field)
