@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+from contextlib import nullcontext
 
 import icechunk
 import nbformat
@@ -12,7 +13,7 @@ import rasterio
 import xarray as xr
 import zarr
 from conftest import NOTEBOOKS
-from described import check, place
+from described import check, check_place
 from icechunk.xarray import to_icechunk
 
 from workshop import conventions, datacube, repository, stores, tiles, world
@@ -24,36 +25,35 @@ def layer(year=2000, box=BOX):
     return tiles.select_box(tiles.open_tile(tiles.SAMPLE_TILE, year), box)
 
 
+def stored(raster):
+    """Return the group of a raster that was described and written."""
+    memory = zarr.storage.MemoryStore()
+    conventions.describe(raster).to_zarr(memory, consolidated=False)
+    return zarr.open_group(memory, mode="r")
+
+
 @pytest.mark.parametrize(
     "cut",
     [
         lambda raster: raster,
         lambda raster: raster[100:200, 40:70],
         lambda raster: raster[::-1, ::4],
-        lambda raster: raster.sortby("y"),
         lambda raster: raster.expand_dims(year=[2000]),
         lambda raster: raster.rio.clip_box(-112.45, 40.9, -112.4, 40.95),
     ],
-    ids=["whole", "sliced", "thinned and turned", "sorted", "with years", "clipped"],
+    ids=["whole", "sliced", "thinned and turned", "with years", "clipped"],
 )
-@pytest.mark.parametrize("stale", [False, True], ids=["fresh", "from a store"])
-def test_a_store_says_where_its_pixels_are(cut, stale):
+def test_a_store_says_where_its_pixels_are(cut):
     """The metadata is true after any change in memory, even if the raster came from a store with other metadata."""
-    raster, memory = layer(), zarr.storage.MemoryStore()
-    if stale:
-        conventions.describe(raster).to_zarr(memory, consolidated=False)
-        raster = xr.open_zarr(memory, consolidated=False, decode_coords="all", chunks=None)["lulc"]
-        assert "spatial:transform" in raster.attrs
-        memory = zarr.storage.MemoryStore()
-    conventions.describe(cut(raster)).to_zarr(memory, consolidated=False)
-    group = zarr.open_group(memory, mode="r")
-    check(group)
-    by_convention, by_cf, by_coordinates = place(group)
-    np.testing.assert_allclose(by_convention, by_coordinates, rtol=0, atol=1e-11)
-    np.testing.assert_allclose(by_cf, by_coordinates, rtol=0, atol=1e-11)
-    west, south, east, north = group["lulc"].attrs["spatial:bbox"]
-    assert west < group["x"][:].min() < group["x"][:].max() < east
-    assert south < group["y"][:].min() < group["y"][:].max() < north
+    stale = xr.open_zarr(stored(layer()).store, consolidated=False, decode_coords="all", chunks=None)["lulc"]
+    assert "spatial:transform" in stale.attrs
+    for raster in (layer(), stale):
+        group = stored(cut(raster))
+        check(group)
+        check_place(group, off=1e-11)
+        west, south, east, north = group["lulc"].attrs["spatial:bbox"]
+        assert west < group["x"][:].min() < group["x"][:].max() < east
+        assert south < group["y"][:].min() < group["y"][:].max() < north
 
 
 def test_a_store_says_what_it_is_and_from_where():
@@ -92,8 +92,8 @@ def test_the_levels_of_the_world_are_described(bucket):
     for entry in layout:
         level = group[entry["asset"]]
         assert entry["spatial:shape"] == list(level["lulc"].shape[1:])
-        for found in place(level):
-            np.testing.assert_allclose(entry["spatial:transform"], found, rtol=0, atol=1e-9)
+        assert entry["spatial:transform"] == level["lulc"].attrs["spatial:transform"]
+        check_place(level)
     for finer, entry in itertools.pairwise(layout):
         assert entry["derived_from"] == finer["asset"]
         step = entry["transform"]["scale"]
@@ -125,7 +125,7 @@ def test_gdal_reads_what_the_tiles_hold(tmp_path):
 
 @pytest.fixture(scope="module")
 def public():
-    """Return a bucket that the public can read, and its address."""
+    """Yield a bucket that the public can read, and its address."""
     bucket, server = stores.counted_bucket()
     readers = {"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::*/counted/*"}
     policy = json.dumps({"Version": "2012-10-17", "Statement": [readers]})
@@ -164,27 +164,21 @@ def test_of_a_cube_with_levels_the_finest_is_read(public):
     assert repository.read_public(f"{address}/world").shape == (1, 560_000, 1_440_000)
 
 
-@pytest.mark.parametrize(
-    "where",
-    [
-        "ftp://example.org/cube",
-        "http://127.0.0.1:9/cube",
-        "{address}/nothing",
-        "{private}/cube",
-        "{address}/air",
-        "s3://",
-    ],
-)
-def test_what_is_no_public_cube_is_told_in_one_sentence(public, no_settings, where):
+def test_what_is_no_public_cube_is_told_in_one_sentence(public, no_settings):
     bucket, address = public
-    if "air" in where:
-        session = icechunk.Repository.open_or_create(bucket.icechunk("air")).writable_session("main")
-        to_icechunk(xr.Dataset({"air": ("time", np.zeros(3))}), session)
-        session.commit("No map", allow_empty=True)
+    session = icechunk.Repository.create(bucket.icechunk("air")).writable_session("main")
+    to_icechunk(xr.Dataset({"air": ("time", np.zeros(3))}), session)
+    session.commit("No map")
     with stores.counted_bucket()[1] as private:
-        where = where.format(address=address, private=f"{private.url}/workshop/counted")
-        with pytest.raises(repository.CubeError, match="expected"):
-            repository.read_public(where)
+        elsewhere = [
+            "ftp://example.org/cube",
+            "http://127.0.0.1:9/cube",
+            f"{private.url}/workshop/counted/cube",
+            "s3://",
+        ]
+        for where in (*elsewhere, f"{address}/nothing", f"{address}/air"):
+            with pytest.raises(repository.CubeError, match="expected"):
+                repository.read_public(where)
 
 
 def readers():
@@ -214,16 +208,12 @@ def test_gdal_reads_what_the_lesson_says(tmp_path):
         assert said["Zarr v3"] == ("yes" if np.array_equal(src.read(1), layer()) else "no")
         assert said["levels"] == ("yes" if src.overviews(1) else "no")
     icechunk.Repository.create(icechunk.local_filesystem_storage(str(tmp_path / "repo")))
-    for column, address in (
-        ("shards", f'ZARR:"{sharded(tmp_path)}":/lulc'),
-        ("Icechunk", f"ICECHUNK:{tmp_path / 'repo'}?branch=main"),
-    ):
-        try:
-            with rasterio.open(address):
-                found = "yes"
-        except rasterio.errors.RasterioIOError:
-            found = "no"
-        assert said[column] == found, column
+    for column, address in {
+        "shards": f'ZARR:"{sharded(tmp_path)}":/lulc',
+        "Icechunk": f"ICECHUNK:{tmp_path / 'repo'}?branch=main",
+    }.items():
+        with {"yes": nullcontext(), "no": pytest.raises(rasterio.errors.RasterioIOError)}[said[column]]:
+            rasterio.open(address).close()
 
 
 def test_xarray_and_zarr_read_what_the_lesson_says(tmp_path):
