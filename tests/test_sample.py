@@ -91,7 +91,7 @@ def test_interrupted_writing_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_tiles_that_are_missing_broken_or_old_are_written_and_real_ones_left_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(sample, "DATA", tmp_path)
+    monkeypatch.setattr(tiles, "DATA", tmp_path)
     transform = rasterio.transform.from_origin(-120, 50, 0.25, 0.25)
     options = {"driver": "GTiff", "width": 40, "height": 40, "count": 1, "dtype": "uint8", "crs": "EPSG:4326"}
     for year, description in {2000: "SYNTHETIC, world 0", 2005: "", 2010: sample.LABEL}.items():

@@ -16,7 +16,7 @@ def write(folder: Path, years: tuple[int, ...] = tiles.YEARS) -> None:
     sample.ensure_tiles()
     layers = []
     for year in years:
-        with tiles.open_tile(sample.SAMPLE_TILE, year) as tile:
+        with tiles.open_tile(tiles.SAMPLE_TILE, year) as tile:
             layers.append(tiles.select_box(tile, tiles.TEACHING_WINDOW).load())
     cube = xr.concat(layers, dim=xr.DataArray(list(years), dims="year", name="year"))
     levels = [cube, *(world.coarsen(cube, factor) for factor in FACTORS)]

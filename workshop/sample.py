@@ -14,26 +14,12 @@ import numpy as np
 import pandas as pd
 import rasterio
 import xarray as xr
+from rasterio.errors import RasterioIOError
 from rasterio.transform import from_origin
 from rasterio.windows import Window
 from tqdm import tqdm
 
-from workshop import legend
-from workshop.tiles import (
-    DATA,
-    DEFECT_BOX,
-    NORTH,
-    RESOLUTION,
-    SAMPLE_TILE,
-    TEACHING_WINDOW,
-    TILE_SIZE,
-    YEARS,
-    TileError,
-    check_tile,
-    pixel_slices,
-    tile_corner,
-    tile_path,
-)
+from workshop import legend, tiles
 
 LABEL = "SYNTHETIC sample of the shape of GLAD GLCLUC2020 v2, not observed land cover; world 1"
 CELL = 100  # pixels along a side of the coarse landscape's cells
@@ -82,15 +68,15 @@ def coarse_landscape(tile: str, year: int) -> np.ndarray:
 
     It has few classes in wide regions, because each change of class in a row makes its LZW strip larger.
     """
-    lon, lat = tile_corner(tile)
-    n = TILE_SIZE // CELL
+    lon, lat = tiles.tile_corner(tile)
+    n = tiles.TILE_SIZE // CELL
     per_degree = n // 10
-    rows = (NORTH - lat) * per_degree + np.arange(n)
+    rows = (tiles.NORTH - lat) * per_degree + np.arange(n)
     cols = (lon + 180) * per_degree + np.arange(n)
     relief = _noise(rows, cols, 160, 1) * 8 + _noise(rows, cols, 40, 2) * 4 + _noise(rows, cols, 9, 4)
     relief /= np.float32(13)
     dryness = (_noise(rows, cols, 200, 3) * 7 + _noise(rows, cols, 16, 5)) / np.float32(8)
-    step = np.float32(YEARS.index(year))
+    step = np.float32(tiles.YEARS.index(year))
     land = np.full((n, n), 10, np.uint8)
     land[dryness > 0.66] = 1
     land[(relief > 0.3) & (relief < 0.42 + 0.01 * step) & (dryness < 0.35)] = 244
@@ -99,7 +85,7 @@ def coarse_landscape(tile: str, year: int) -> np.ndarray:
     land[relief < 0.2 - 0.006 * step] = 207
     # More variety south of 40 degrees north and between 117 and 106 west, which covers most of Utah. It fades out
     # toward the area's borders, so the workshop's tiles meet without a seam.
-    y = (rows.astype(np.float32) - (NORTH - 40) * per_degree)[:, None]  # cells south of 40 N
+    y = (rows.astype(np.float32) - (tiles.NORTH - 40) * per_degree)[:, None]  # cells south of 40 N
     x = (cols.astype(np.float32) - (180 - 117) * per_degree)[None, :]  # cells east of 117 W
     fade = np.clip(y / 6, 0, 1) * np.clip((5 * per_degree - y) / 60, 0, 1)
     fade = fade * np.clip(x / 60, 0, 1) * np.clip((11 * per_degree - x) / 60, 0, 1)
@@ -129,7 +115,7 @@ def coarse_landscape(tile: str, year: int) -> np.ndarray:
 
 def teaching_window(year: int) -> np.ndarray:
     """Return the detailed landscape of the teaching window: shape (2000, 4000), uint8, row 0 in the north."""
-    step = np.float32(YEARS.index(year))
+    step = np.float32(tiles.YEARS.index(year))
     r, c = np.arange(2000), np.arange(4000)
     y, x = r[:, None].astype(np.float32), c[None, :].astype(np.float32)
 
@@ -190,14 +176,14 @@ def teaching_window(year: int) -> np.ndarray:
     land[water] = (207 - np.clip((np.float32(0.21) - depth[water]) / np.float32(0.03), 0, 7)).astype(np.uint8)
     # a processing defect: slanting stripes of no data and of a false ocean
     if year == 2020:
-        rows, cols = pixel_slices(DEFECT_BOX, (TEACHING_WINDOW.west, TEACHING_WINDOW.north))
+        rows, cols = tiles.pixel_slices(tiles.DEFECT_BOX, (tiles.TEACHING_WINDOW.west, tiles.TEACHING_WINDOW.north))
         stripe = (r[rows, None] * 2 + c[cols]) % 160
         land[rows, cols][stripe < 70] = legend.NODATA
         land[rows, cols][(stripe >= 70) & (stripe < 100)] = 254
     return land
 
 
-def write_tile(name: str, year: int, root: str | Path = DATA) -> Path:
+def write_tile(name: str, year: int, root: str | Path = tiles.DATA) -> Path:
     """Write one tile of the sample world to ``{root}/{year}/{name}.tif``, and return its path.
 
     The tile has 40000 x 40000 pixels, uint8, one-row LZW strips and the legend's color table. Only ``50N_120W`` has the
@@ -208,27 +194,27 @@ def write_tile(name: str, year: int, root: str | Path = DATA) -> Path:
     workshop.tiles.TileError
         If the year or the name is not one of GLAD's, or the written file is incomplete (a full disk).
     """
-    path = Path(tile_path(name, year, root))
+    path = Path(tiles.tile_path(name, year, root))
     path.parent.mkdir(parents=True, exist_ok=True)
-    lon, lat = tile_corner(name)
+    lon, lat = tiles.tile_corner(name)
     cells = coarse_landscape(name, year)
-    rows, cols = pixel_slices(TEACHING_WINDOW, (lon, lat))
-    window = teaching_window(year) if name == SAMPLE_TILE else None
+    rows, cols = tiles.pixel_slices(tiles.TEACHING_WINDOW, (lon, lat))
+    window = teaching_window(year) if name == tiles.SAMPLE_TILE else None
 
-    shape = {"width": TILE_SIZE, "height": TILE_SIZE, "count": 1, "dtype": "uint8"}
-    place = {"crs": "EPSG:4326", "transform": from_origin(lon, lat, RESOLUTION, RESOLUTION)}
+    shape = {"width": tiles.TILE_SIZE, "height": tiles.TILE_SIZE, "count": 1, "dtype": "uint8"}
+    place = {"crs": "EPSG:4326", "transform": from_origin(lon, lat, tiles.RESOLUTION, tiles.RESOLUTION)}
     layout = {"driver": "GTiff", "compress": "LZW", "blockysize": 1, "photometric": "palette"}
     partial = path.with_suffix(f".{os.getpid()}.partial")
     try:
         with rasterio.open(partial, "w", **shape, **place, **layout) as dst:
             dst.write_colormap(1, legend.palette())
             dst.update_tags(TIFFTAG_IMAGEDESCRIPTION=LABEL)
-            for top in range(0, TILE_SIZE, BAND):
+            for top in range(0, tiles.TILE_SIZE, BAND):
                 band = np.repeat(np.repeat(cells[top // CELL : (top + BAND) // CELL], CELL, axis=0), CELL, axis=1)
                 if window is not None and rows.start <= top < rows.stop:
                     band[:, cols] = window[top - rows.start : top - rows.start + BAND]
-                dst.write(band, 1, window=Window(0, top, TILE_SIZE, BAND))
-        check_tile(str(partial), name, year)  # GDAL does not always report a full disk
+                dst.write(band, 1, window=Window(0, top, tiles.TILE_SIZE, BAND))
+        tiles.check_tile(str(partial), name, year)  # GDAL does not always report a full disk
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
@@ -237,19 +223,19 @@ def write_tile(name: str, year: int, root: str | Path = DATA) -> Path:
 
 def _is_current(name: str, year: int) -> bool:
     """Whether a tile is a complete one of this sample world, or a user's own tile, which we leave alone."""
-    path = tile_path(name, year, DATA)
+    path = tiles.tile_path(name, year, tiles.DATA)
     try:
         with rasterio.open(path) as src:
             description = src.tags().get("TIFFTAG_IMAGEDESCRIPTION", "")
         if not description.startswith("SYNTHETIC"):
             return True
-        check_tile(path, name, year)
-    except (rasterio.errors.RasterioIOError, TileError):
+        tiles.check_tile(path, name, year)
+    except (RasterioIOError, tiles.TileError):
         return False
     return description == LABEL
 
 
-def ensure_tiles(names: tuple[str, ...] = (SAMPLE_TILE,), years: tuple[int, ...] = YEARS) -> None:
+def ensure_tiles(names: tuple[str, ...] = (tiles.SAMPLE_TILE,), years: tuple[int, ...] = tiles.YEARS) -> None:
     """Write the tiles of the sample world that are not in ``data/`` yet, two at a time, with a progress bar.
 
     Tiles of an older sample world are written again. Real tiles are left alone.

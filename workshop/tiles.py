@@ -373,12 +373,8 @@ def _transform(y: float, down: float, x: float, right: float) -> Affine:
 
 def north_up(raster: xr.DataArray) -> xr.DataArray:
     """Return a raster ``(y, x)`` with ``y`` descending, ``x`` ascending, and the transform of its coordinates."""
-    if set(raster.dims) != {"y", "x"}:
-        raise TileError(f"expected a raster with dimensions (y, x), found {raster.dims}; choose the others with isel")
-    raster = raster.transpose("y", "x").isel(
-        y=slice(None, None, -1 if axis(raster, "y")[1] > 0 else 1),
-        x=slice(None, None, -1 if axis(raster, "x")[1] < 0 else 1),
-    )
+    (_, down), (_, right) = axis(raster, "y"), axis(raster, "x")
+    raster = raster.transpose("y", "x")[:: 1 if down < 0 else -1, :: 1 if right > 0 else -1]
     return raster.rio.write_transform(place(raster))
 
 
