@@ -151,6 +151,15 @@ def test_a_tile_that_is_not_what_its_name_promises_is_refused(tmp_path, make, me
     assert str(caught.value).startswith("50N_120W (2000): ")
 
 
+def test_a_mask_in_a_file_is_noticed_where_gdal_does_not_look_for_it(tmp_path):
+    masked_tile(tmp_path, internal=False)
+    with (
+        rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"),
+        pytest.raises(tiles.TileError, match="found a mask beside them"),
+    ):
+        opened(tmp_path)
+
+
 @pytest.mark.parametrize("rows", [slice(10, 20), slice(30, 40), slice(0, 40)])
 def test_a_sparse_tile_that_declares_no_data_has_it_where_nothing_was_written(tmp_path, rows):
     pixels = sparse_tile(tmp_path, rows, 255, nodata=255)
@@ -195,6 +204,15 @@ def test_http_gives_the_same_pixels_without_the_file():
     assert sum(r.sent for r in requests) < 0.05 * local.stat().st_size
     assert len(requests) < 30
     assert all(r.range and r.status == 206 for r in requests if r.method == "GET"), "a GET without a range"
+
+
+def test_a_tile_that_was_replaced_on_the_server_is_checked_again(tmp_path):
+    good, wrong = small_tile(tmp_path), small_tile(tmp_path / "new", crs="EPSG:3857")
+    with servers.serve_folder(tmp_path) as server:
+        opened(server.url)
+        os.replace(wrong, good)
+        with pytest.raises(tiles.TileError, match="expected CRS EPSG:4326"):
+            opened(server.url)
 
 
 @pytest.mark.parametrize("root", ["refuses", "never answers", "http://a b", "http://["])
