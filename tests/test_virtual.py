@@ -1,13 +1,10 @@
 """Virtual tiles: references read the same as GDAL, and files that references cannot represent are refused."""
 
-import functools
 import hashlib
-import http.server
 import os
 import re
 import struct
 import sys
-import threading
 import time
 import warnings
 
@@ -57,16 +54,6 @@ def write_small(root, year=2000, height=SIZE, pixels=None, name=TILE, **profile)
         dst.write(pixels, 1)
         if (kind | profile)["photometric"] == "palette":
             dst.write_colormap(1, legend.palette())
-    return path
-
-
-def write_as(root, driver="GTiff", **profile):
-    """Write a small tile in a format that GDAL can only copy to."""
-    if driver == "GTiff":
-        return write_small(root, **profile)
-    path = write_small(root)
-    source = path.rename(path.with_name("source.tif"))
-    rasterio.shutil.copy(source, path, driver=driver, **profile)
     return path
 
 
@@ -136,29 +123,20 @@ def test_five_years_of_the_sample_tile_are_what_gdal_reads(tmp_path):
 @pytest.mark.parametrize(
     "profile",
     [
-        {},
-        {"photometric": "minisblack"},
         {"predictor": 2},
         {"compress": "DEFLATE", "predictor": 2},
-        {"compress": "ZSTD"},
-        {"compress": "PACKBITS"},
         {"compress": "NONE"},
         {"blockysize": 8},
-        {"blockysize": SIZE},
-        {"tiled": True, "blockxsize": 80, "blockysize": 80},
         {"tiled": True, "blockxsize": 64, "blockysize": 64, "compress": "DEFLATE"},  # cut at the edges
         {"driver": "COG", "blocksize": 128},  # with overviews
-        {"compress": "LERC_ZSTD"},
         {"photometric": "miniswhite"},
-        {"BIGTIFF": "YES"},
-        {"ENDIANNESS": "BIG"},
-        {"ENDIANNESS": "BIG", "predictor": 2},
+        {"BIGTIFF": "YES", "ENDIANNESS": "BIG"},
         {"nodata": 255},
     ],
     ids=str,
 )
 def test_other_layouts_are_read_right(tmp_path, profile):
-    path = write_as(tmp_path, **profile)
+    path = write_small(tmp_path, **profile)
     lulc = through_references(tmp_path)
     assert lulc.dtype == np.uint8
     assert np.array_equal(lulc.values[0], with_gdal(path))
@@ -209,7 +187,7 @@ def test_upstream_still_takes_padding_for_pixels(tmp_path, unended):
     """When this fails, virtual-tiff reads such tiles itself, and ``StripLZW`` can go."""
     with (
         zarr.config.set({"codecs.imagecodecs_lzw": "virtual_tiff.imagecodecs.LZWCodec"}),
-        pytest.raises(virtual.VirtualError, match="found: cannot reshape"),
+        pytest.raises(ValueError, match="cannot reshape"),
     ):
         virtual.open_virtual_tile(TILE, 2000, tmp_path)
 
@@ -226,33 +204,22 @@ def test_a_strip_that_is_too_short_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("profile", "reason"),
     [
-        ({"SPARSE_OK": "TRUE", "nodata": 255}, "none of them empty.*zero-length"),
-        ({"blockysize": 7}, "one size.*evenly divisible"),
-        ({"nbits": 7}, "8-bit GTiff, found GTiff of 7 bits"),
-        ({"nbits": 7, "compress": "NONE"}, "8-bit GTiff, found GTiff of 7 bits"),
+        ({"SPARSE_OK": "TRUE", "nodata": 255}, "zero-length chunk"),
+        ({"blockysize": 7}, "isn't evenly divisible"),
+        ({"nbits": 7, "compress": "NONE"}, "cannot reshape"),
         ({"compress": "JPEG", "blockysize": 8, "photometric": "minisblack"}, "JPEG compression"),
-        ({"driver": "VRT"}, "GTiff, found VRT"),
-        ({"driver": "PNG"}, "GTiff, found PNG"),
     ],
     ids=str,
 )
-def test_what_references_cannot_express_is_refused_until_rewritten_as_the_message_says(tmp_path, profile, reason):
-    pixels = None
-    if "driver" not in profile:
-        pixels = np.full((SIZE, SIZE), 10, np.uint8)
-        pixels[100:200] = profile.get("nodata", 0)
-        profile = profile | {"pixels": pixels}
-    new = write_as(tmp_path, **profile)
-    expected = with_gdal(new)
-    assert tiles.open_tile(TILE, 2000, tmp_path).shape == (SIZE, SIZE)
-    with pytest.raises(virtual.VirtualError, match=rf"50N_120W \(2000\): expected .*{reason}") as caught:
+def test_the_libraries_refuse_what_references_cannot_express(tmp_path, profile, reason):
+    pixels = np.full((SIZE, SIZE), 10, np.uint8)
+    pixels[100:200] = profile.get("nodata", 0)
+    write_small(tmp_path, pixels=pixels, **profile)
+    with pytest.raises((ValueError, NotImplementedError), match=reason):
         virtual.open_virtual_tile(TILE, 2000, tmp_path)
-    old = new.rename(new.with_name("old.tif"))
-    exec(re.search(r"rewrite it with (.*?\))", str(caught.value))[1], {"rasterio": rasterio, "old": old, "new": new})
-    assert np.array_equal(through_references(tmp_path).values[0], expected)
 
 
-def test_pixels_that_the_parser_takes_for_others_are_refused(tmp_path):
+def test_pixels_that_the_parser_takes_for_others_are_refused_until_rewritten_as_the_message_says(tmp_path):
     """virtual-tiff ignores the tag FillOrder, which says that the bits of each byte are reversed."""
     pixels = np.full((SIZE, SIZE), 10, np.uint8)
     path = write_small(tmp_path, pixels=pixels, compress="NONE", photometric="minisblack")
@@ -263,25 +230,11 @@ def test_pixels_that_the_parser_takes_for_others_are_refused(tmp_path):
     struct.pack_into("<HHIHH", data, where, 266, 3, 1, 2, 0)
     path.write_bytes(data)
     assert (with_gdal(path) == 0b01010000).all()
-    with pytest.raises(virtual.VirtualError, match="pixels that differ from GDAL's at row 0"):
+    with pytest.raises(virtual.VirtualError, match="expected GDAL's pixels, found others at row 0") as caught:
         virtual.open_virtual_tile(TILE, 2000, tmp_path)
-
-
-def test_a_server_without_range_requests_is_named(tmp_path, whole_files):
-    write_small(tmp_path)
-    assert tiles.open_tile(TILE, 2000, whole_files).shape == (SIZE, SIZE)
-    with pytest.raises(virtual.VirtualError, match="a server that sends parts of a file, found one that sends all"):
-        virtual.open_virtual_tile(TILE, 2000, whole_files)
-
-
-@pytest.fixture
-def whole_files(tmp_path):
-    """Serve a folder without range requests, and return its URL."""
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    advice = re.search(r"rewrite the file with (.*?\))", str(caught.value))[1]
+    exec(advice, {"rasterio": rasterio, "old": path.rename(path.with_name("old.tif")), "new": path})
+    assert (through_references(tmp_path).values == 0b01010000).all()
 
 
 @pytest.mark.parametrize(
@@ -302,10 +255,8 @@ def test_the_libraries_refuse_years_of_different_layout_or_place(tmp_path, profi
         virtual.combine(layers)
 
 
-def test_the_real_glad_tile_is_refused_until_rewritten_as_the_message_says(glad_tile, tmp_path):
+def test_the_real_glad_tile_in_strips_of_one_row_is_read_right(glad_tile, tmp_path):
     """The smaller copy has 520 rows in strips of 15, and the last strip is shorter."""
-    with pytest.raises(virtual.VirtualError, match=r'height of 520 .* compress="LZW", blockysize=1'):
-        virtual.open_virtual_tile("40N_080W", 2000, glad_tile.parent.parent)
     (tmp_path / "2000").mkdir()
     again = tmp_path / "2000" / glad_tile.name
     rasterio.shutil.copy(glad_tile, again, driver="GTiff", compress="LZW", blockysize=1)
@@ -434,8 +385,6 @@ def test_the_check_takes_files_elsewhere_and_names_a_year_without_a_file(tmp_pat
     virtual.check_sources(lulc, TILE, tmp_path / "b")
     with pytest.raises(tiles.TileError, match=r"2000.*expected a file"):
         virtual.check_sources(lulc, TILE, tmp_path / "a")
-    with pytest.raises(virtual.VirtualError, match="expected a cube with the coordinate source_digest, found"):
-        virtual.check_sources(lulc.drop_vars("source_digest"), TILE, tmp_path / "b")
     assert not path.exists()
 
 
