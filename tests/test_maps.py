@@ -242,6 +242,7 @@ def test_the_tile_server_shows_legend_colors_and_a_click_names_classes(window, t
     shown = {tuple(map(int, color)) for color in pixels[pixels[..., 3] == 255][:, :3]}
     assert shown
     assert shown <= set(legend.palette().values())
+    web_map.close()  # it keeps the client, whose file rasterio could not close at the end of the process
 
 
 @pytest.mark.parametrize(
