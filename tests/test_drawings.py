@@ -168,6 +168,12 @@ def test_a_region_is_written_as_drawn(shown, array, rows, cols):
     assert f"{written - read} covered whole" in alt
 
 
+def test_a_chunk_of_several_years_is_not_replaced_by_one_year(shown):
+    array = zarr.create_array({}, **LAYOUT | {"chunks": (5, 500, 650)})
+    drawings.show_region_write(array, (slice(2, 3), slice(None), slice(None)))
+    assert "0 covered whole" in shown[0][1] and "4 in part" in shown[0][1]
+
+
 def test_a_region_that_cannot_be_drawn_is_refused(shown, array):
     for years, rows, message in (
         (slice(0, 1), slice(10, 10), "without steps inside of"),

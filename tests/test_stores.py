@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import json
 import os
 import re
 import signal
@@ -348,6 +349,19 @@ def test_no_web_page_may_use_the_bucket(s3):
     request = urllib.request.Request(f"{s3.url}/", headers={"Origin": "https://example.org"})
     with urllib.request.urlopen(request, timeout=10) as answer:
         assert not [name for name in answer.headers if name.lower().startswith("access-control-")]
+
+
+def test_a_public_object_can_be_asked_for_its_size_without_an_account():
+    bucket, server = stores.counted_bucket()
+    with server:
+        client = bucket.client()
+        client.put_object(Bucket=bucket.name, Key="public.txt", Body=b"here")
+        rule = {"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::*/*"}
+        policy = {"Version": "2012-10-17", "Statement": [rule]}
+        client.put_bucket_policy(Bucket=bucket.name, Policy=json.dumps(policy))
+        request = urllib.request.Request(f"{server.url}/{bucket.name}/public.txt", method="HEAD")
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            assert (answer.status, answer.headers["Content-Length"], answer.read()) == (200, "4", b"")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals to process groups are POSIX")

@@ -54,7 +54,7 @@ class _Canvas:
         self.ax = self.figure.add_axes((0, 6 / 7, 1, 1 / 7), xlim=(0, 10), ylim=(3, 3.5))
         self.ax.axis("off")
         for x, text in heads.items():
-            self.text(x, 3.25, text, fontsize=10, weight="bold")
+            self.text(x, 3.22, text, fontsize=10, weight="bold", va="baseline")
 
     def text(self, x: float, y: float, text: str, **style) -> None:
         self.ax.text(x, y, text, **{"ha": "center", "va": "center", "fontsize": 9, "linespacing": 1.35} | style)
