@@ -1,8 +1,8 @@
 """Buckets and loopback servers: the same objects for every library, clear errors, and no server left behind."""
 
 import contextlib
-import gc
 import http.client
+import json
 import os
 import re
 import signal
@@ -13,7 +13,6 @@ import threading
 import time
 import urllib.error
 import urllib.request
-import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -96,17 +95,13 @@ def test_another_bucket_by_one_setting_and_the_usual_ones(monkeypatch, real_buck
     ("settings", "message"),
     [
         ({"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}, "no AWS credentials found; set AWS_ACCESS_KEY_ID"),
-        ({"AWS_SECRET_ACCESS_KEY": None}, "the bucket cannot be used"),
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "the bucket cannot be used"),
         ({"AWS_ENDPOINT_URL": "localhost:9000"}, "localhost:9000"),
-        ({"AWS_PROFILE": "missing"}, "missing"),
         ({"GLAD_BUCKET": "s3://missing"}, "s3://missing: the bucket cannot be used"),
-        *(
-            ({"GLAD_BUCKET": url}, "expected a bucket like s3://name")
-            for url in ("mine", "s3:/mine", "gs://mine", "s3://", "s3://Mine")
-        ),
+        ({"GLAD_BUCKET": "gs://mine"}, "expected a bucket like s3://name"),
+        ({"GLAD_BUCKET": "s3://Mine"}, "expected a bucket like s3://name"),
     ],
-    ids=lambda value: str(value)[:40],
+    ids=str,
 )
 def test_what_is_wrong_with_the_settings_is_named(monkeypatch, real_bucket, tmp_path, settings, message):
     elsewhere = {"AWS_SHARED_CREDENTIALS_FILE": "none", "AWS_CONFIG_FILE": "none", "AWS_EC2_METADATA_DISABLED": "true"}
@@ -177,18 +172,14 @@ def answer(status, code, *headers, method="PUT", path=""):
     [
         (drop(), ""),
         (answer(409, "ConditionalRequestConflict", NONE_MATCH, MATCH, path="/try"), ""),
-        (drop(NONE_MATCH, MATCH), "ignores If-None-Match and ignores If-Match"),
-        (drop(NONE_MATCH), "ignores If-None-Match"),
-        (drop(MATCH), "ignores If-Match"),
+        (drop(NONE_MATCH), "answers If-None-Match with 200 instead of 412"),
+        (drop(MATCH), "answers If-Match with 200 instead of 412"),
         (
             answer(501, "NotImplemented", NONE_MATCH, MATCH),
-            "answers If-None-Match with 501 NotImplemented instead of 412 and "
-            "answers If-Match with 501 NotImplemented instead of 412",
+            "answers If-None-Match with 501 instead of 412 and answers If-Match with 501 instead of 412",
         ),
-        (answer(400, "InvalidArgument", MATCH), "answers If-Match with 400 InvalidArgument instead of 412"),
-        (answer(304, "NotModified", NONE_MATCH), "answers If-None-Match with 304"),
     ],
-    ids=["like AWS", "conflicts", "ignores both", "ignores one", "ignores the other", "501", "400", "304"],
+    ids=["like AWS", "conflicts", "ignores one", "ignores the other", "501"],
 )
 def test_a_service_is_asked_once_whether_commits_are_safe(service, otherwise, unsafe):
     puts = service(otherwise)
@@ -256,8 +247,8 @@ def test_of_two_writers_at_once_one_is_refused(service, monkeypatch):
 @pytest.mark.parametrize(
     ("otherwise", "message"),
     [
-        (answer(403, "AccessDenied"), "AccessDenied.* PutObject .*write and delete objects there.* its owner"),
-        (answer(403, "AccessDenied", method="DELETE"), "DeleteObject .*write and delete objects there.* its owner"),
+        (answer(403, "AccessDenied"), "AccessDenied.* PutObject .*your permissions"),
+        (answer(403, "AccessDenied", method="DELETE"), "DeleteObject .*your permissions"),
         (answer(503, "SlowDown", MATCH), "SlowDown.* PutObject"),
     ],
     ids=["no right to write", "no right to delete", "overloaded"],
@@ -269,13 +260,6 @@ def test_what_says_nothing_about_conditions_is_not_taken_for_it(service, otherwi
         stores.open_bucket()
     healthy.append(True)  # the learner has got the right meanwhile
     stores.open_bucket().icechunk("repo")
-
-
-def test_the_bucket_on_this_machine_is_not_asked(no_settings):
-    bucket, server = stores.counted_bucket()
-    with server:
-        bucket.icechunk("repo")
-        assert [request.method for request in server.requests] == ["PUT"]  # its making
 
 
 def test_containers_hold_prefix_and_patience(no_settings, tmp_path):
@@ -349,21 +333,11 @@ def wait_until_gone(url):
     return False
 
 
-def test_a_closed_server_is_gone_and_forgotten(folder):
+def test_a_closed_server_is_gone(folder):
     server = servers.serve_folder(folder)
     server.close()
     server.close()  # twice does no harm
     assert wait_until_gone(f"{server.url}/letters.txt")
-    left = weakref.ref(server)
-    del server
-    gc.collect()
-    assert left() is None
-
-
-def test_a_server_that_does_not_start_in_time_is_named(monkeypatch, folder):
-    monkeypatch.setattr(servers, "START_SECONDS", 0.001)
-    with pytest.raises(RuntimeError, match=r"the folder server on 127.0.0.1 did not start within 0.001 s"):
-        servers.serve_folder(folder)
 
 
 def test_a_server_elsewhere_answers_or_not(server):
@@ -377,6 +351,20 @@ def test_no_web_page_may_use_the_bucket(s3):
         assert not [name for name in answer.headers if name.lower().startswith("access-control-")]
 
 
+def test_a_public_object_can_be_asked_for_its_size_without_an_account():
+    bucket, server = stores.counted_bucket()
+    with server:
+        client = bucket.client()
+        client.put_object(Bucket=bucket.name, Key="public.txt", Body=b"here")
+        rule = {"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::*/*"}
+        policy = {"Version": "2012-10-17", "Statement": [rule]}
+        client.put_bucket_policy(Bucket=bucket.name, Policy=json.dumps(policy))
+        request = urllib.request.Request(f"{server.url}/{bucket.name}/public.txt", method="HEAD")
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            assert (answer.status, answer.headers["Content-Length"], answer.read()) == (200, "4", b"")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals to process groups are POSIX")
 @pytest.mark.parametrize("end", ["return", "kill"])
 def test_the_bucket_stops_with_its_kernel_and_survives_an_interrupt(end):
     code = """
@@ -393,8 +381,6 @@ def test_the_bucket_stops_with_its_kernel_and_survives_an_interrupt(end):
             print("still there", flush=True)
         sys.stdin.read()
     """
-    if os.name == "nt":
-        pytest.skip("signals to process groups are POSIX")
     command, pipe = [sys.executable, "-c", textwrap.dedent(code)], subprocess.PIPE
     kernel = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
     url = kernel.stdout.readline().strip()

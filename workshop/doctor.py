@@ -35,7 +35,7 @@ def _expect(fine: bool, otherwise: str) -> None:
 def _python() -> str:
     found = platform.python_version()
     fine = (3, 12) <= sys.version_info[:2] <= (3, 13)
-    _expect(fine, f"{found}, expected 3.12 or 3.13: `make clean`, then `make lab`")
+    _expect(fine, f"{found}, expected 3.12 or 3.13: run `make clean`, then `make lab`")
     return found
 
 
@@ -52,16 +52,16 @@ def _packages() -> str:
         if not pin.specifier.contains(found, prereleases=True):
             wrong.append(f"{pin.name} (expected {str(pin.specifier)[2:]}, found {found})")
     more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-    _expect(not wrong, f"{', '.join(wrong[:3])}{more}: run `make setup`, or renew the conda environment")
+    _expect(not wrong, f"{', '.join(wrong[:3])}{more}: run `make setup`, or update the conda environment")
     return f"{len(pins)} as in requirements.lock"
 
 
 def _disk() -> str:
     free, scratch = (shutil.disk_usage(folder).free for folder in (ROOT, tempfile.gettempdir()))
     text = f"{free / 1e9:.1f} GB free"
-    _expect(free > DISK, f"{text}, expected {DISK / 1e9:.0f}: make room")
+    _expect(free > DISK, f"{text}, expected {DISK / 1e9:.0f}: free some space")
     text += f", {scratch / 1e9:.1f} GB for temporary files"
-    _expect(scratch > SCRATCH, f"{text}, expected {SCRATCH / 1e9}: make room, or set TMPDIR to a folder with room")
+    _expect(scratch > SCRATCH, f"{text}, expected {SCRATCH / 1e9}: free some space, or set TMPDIR to a larger disk")
     return text
 
 
@@ -75,10 +75,9 @@ def _memory() -> str:
 def _ports() -> str:
     try:
         with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname(), 2):
-            return "127.0.0.1 listens and answers"
+            return "127.0.0.1 accepts connections"
     except OSError as error:
-        advice = "let Python through the firewall on this machine"
-        raise NotReadyError(f"127.0.0.1 does not answer ({error}): {advice}") from error
+        raise NotReadyError(f"127.0.0.1 does not answer ({error}): let Python through the firewall") from error
 
 
 def _s3() -> str:
@@ -89,8 +88,8 @@ def _s3() -> str:
         client = bucket.client()
         client.put_object(Bucket=bucket.name, Key="doctor", Body=b"well")
         body = client.get_object(Bucket=bucket.name, Key="doctor")["Body"].read()
-    _expect(body == b"well", f"gave back {body!r}: run `make clean`, then `make lab`")
-    return "starts, keeps an object, stops"
+    _expect(body == b"well", f"returned {body!r}: run `make clean`, then `make lab`")
+    return "starts, stores an object, and stops"
 
 
 def _bucket() -> str:
@@ -100,7 +99,7 @@ def _bucket() -> str:
         return f"the one on this machine, since {stores.BUCKET_SETTING} is not set"
     bucket = stores.open_bucket()
     bucket.icechunk("doctor")
-    return f"s3://{bucket.name} keeps objects, and commits are safe there"
+    return f"s3://{bucket.name} stores objects, and commits are safe there"
 
 
 def _tiles() -> str:
@@ -111,7 +110,7 @@ def _tiles() -> str:
         path = tiles.tile_path(tiles.SAMPLE_TILE, year, tiles.DATA)
         tiles.check_tile(path, tiles.SAMPLE_TILE, year)
         total += Path(path).stat().st_size
-    return f"{len(tiles.YEARS)} whole, {total / 1e6:.0f} MB"
+    return f"{len(tiles.YEARS)} complete, {total / 1e6:.0f} MB"
 
 
 def _maps() -> str:
@@ -122,21 +121,24 @@ def _maps() -> str:
         for path in sorted(Path(folder, "jupyter_server_config.d").glob("*.json")):
             enabled |= json.loads(path.read_text(encoding="utf-8")).get("ServerApp", {}).get("jpserver_extensions", {})
     known = enabled.get("localtileserver._jupyter", False)
-    _expect(known, "JupyterLab does not know localtileserver's extension: run `make clean`, then `make lab`")
-    return "JupyterLab hands on the pictures of web maps"
+    _expect(known, "the extension of localtileserver is not enabled: run `make clean`, then `make lab`")
+    return "JupyterLab forwards map tiles"
+
+
+def _reach(url: str) -> str:
+    from workshop import servers
+
+    return "reachable" if servers.answers(url) else "not reachable, and not needed by any lesson"
 
 
 def _glad() -> str:
-    from workshop import servers, tiles
+    from workshop import tiles
 
-    there = servers.answers(f"{tiles.GLAD_URL}/2020/{tiles.SAMPLE_TILE}.tif")
-    return "reachable" if there else "not reachable; no lesson needs them"
+    return _reach(f"{tiles.GLAD_URL}/2020/{tiles.SAMPLE_TILE}.tif")
 
 
 def _real_s3() -> str:
-    from workshop import servers
-
-    return "reachable" if servers.answers("https://s3.amazonaws.com") else "not reachable; no lesson needs it"
+    return _reach("https://s3.amazonaws.com")
 
 
 CHECKS: dict[str, Callable[[], str]] = {  # each returns what it found
@@ -155,7 +157,7 @@ CHECKS: dict[str, Callable[[], str]] = {  # each returns what it found
 
 
 def check_machine() -> int:
-    """Print one line per check: ``PASS``, ``FAIL``, or ``note`` if either is fine. Return how many failed."""
+    """Print one line per check: ``PASS``, ``FAIL``, or ``note`` for outside services. Return how many failed."""
     failed = 0
     for name, check in CHECKS.items():
         try:

@@ -29,7 +29,6 @@ from matplotlib.pyplot import close, style
 from matplotlib.ticker import MaxNLocator
 from matplotlib_scalebar.scalebar import ScaleBar
 from rasterio.errors import NotGeoreferencedWarning
-from rasterio.shutil import copy as copy_raster
 
 from workshop import legend, servers, tiles
 
@@ -46,10 +45,8 @@ CLASS_RANGE = (-0.5, 255.5)  # with 256 colors, value n is drawn in the legend's
 
 
 def server_path() -> str | None:
-    """Return the path of the Jupyter server that runs this kernel, such as ``"/user/anna/"``, or None without one.
-
-    On JupyterHub and Binder, an environment variable holds it; elsewhere, the server's runtime file.
-    """
+    """Return the path of the Jupyter server that runs this kernel, such as ``"/user/anna/"``, or None without one."""
+    # on JupyterHub and Binder
     if (path := os.environ.get("JUPYTERHUB_SERVICE_PREFIX")) is not None:
         return path
     runtime_file = Path(jupyter_runtime_dir(), f"jpserver-{os.environ.get('JPY_PARENT_PID')}.json")
@@ -60,10 +57,10 @@ def server_path() -> str | None:
 
 
 def set_proxy_prefix() -> None:
-    """Tell localtileserver and Panel the path of the Jupyter server, which they do not find themselves.
+    """Tell localtileserver and Panel the path of the Jupyter server. Existing settings are kept.
 
     Without it, web maps request tiles from a wrong address, and Panel looks for its scripts at the root, then on the
-    internet. Importing this module calls this function. Existing settings are kept.
+    internet.
     """
     path = server_path()
     if path is not None:
@@ -152,16 +149,15 @@ def draw_transitions(ax: Axes, matrix: pd.DataFrame) -> None:
     total = matrix.to_numpy().sum()
     gap = 0.02 * total
 
-    def stack(sizes: pd.Series) -> pd.Series:
-        """Return where each bar starts, from the top."""
-        return (sizes + gap).cumsum().shift(fill_value=0)
-
-    left, right = stack(matrix.sum(axis=1)), stack(matrix.sum())
-    for x, starts, sizes, align in ((0, left, matrix.sum(axis=1), "right"), (1, right, matrix.sum(), "left")):
+    starts = []  # of each bar, from the top: on the left, on the right
+    for x, beside, align, sizes in ((0, -0.03, "right", matrix.sum(axis=1)), (1, 1.03, "left", matrix.sum())):
+        starts.append((sizes + gap).cumsum().shift(fill_value=0))
         for name, size in sizes.items():
-            ax.add_patch(Rectangle((x - 0.02, starts[name]), 0.04, size, facecolor=colors[name], edgecolor="0.3"))
+            top = starts[x][name]
+            ax.add_patch(Rectangle((x - 0.02, top), 0.04, size, facecolor=colors[name], edgecolor="0.3"))
             if size >= LEAST_BAND * total:
-                ax.text(x + (0.03 if x else -0.03), starts[name] + size / 2, name, ha=align, va="center", fontsize=8)
+                ax.text(beside, top + size / 2, name, ha=align, va="center", fontsize=8)
+    left, right = starts
     curve = np.linspace(0, 1, 60)
     smooth = curve**2 * (3 - 2 * curve)
     for before, row in matrix.iterrows():
@@ -182,10 +178,7 @@ def show(figure: Figure, alt: str) -> None:
 
 
 def show_history(repo: Any, alt: str) -> None:
-    """Show the graph of an Icechunk repository's history, with text that is readable on white.
-
-    Icechunk makes the drawing. Where pictures cannot be shown, the graph appears as text.
-    """
+    """Show Icechunk's graph of a repository's history, with text that is readable on white."""
     drawing = repo.ancestry_graph()._repr_svg_()
     drawing = re.sub(r'(<t(?:ext|span)\b[^>]*fill=")#\w+', r"\g<1>#333", drawing)
     drawing = drawing.replace("<svg ", f'<svg role="img" aria-label="{escape(alt)}" ', 1)
@@ -228,21 +221,13 @@ def write_palette_cog(raster: xr.DataArray, path: str | Path) -> Path:
             f"expected class codes as uint8 with a CRS, found {raster.dtype} and {raster.rio.crs}; "
             f'raster.fillna({legend.NODATA}).astype("uint8") and raster.rio.write_crs provide them'
         )
-    with rasterio.MemoryFile() as memory:
-        with memory.open(
-            driver="GTiff",
-            width=raster.rio.width,
-            height=raster.rio.height,
-            count=1,
-            dtype="uint8",
-            crs=raster.rio.crs,
-            transform=raster.rio.transform(),
-            nodata=legend.NODATA,
-        ) as dst:
-            dst.write_colormap(1, legend.palette())
-            dst.write(raster.values, 1)
-        # mode: overviews must hold classes, not averages of class codes
-        copy_raster(memory.name, path, driver="COG", compress="DEFLATE", overview_resampling="mode")
+    profile = {"driver": "COG", "compress": "DEFLATE", "count": 1, "dtype": "uint8", "nodata": legend.NODATA}
+    profile |= {"width": raster.rio.width, "height": raster.rio.height}
+    profile |= {"crs": raster.rio.crs, "transform": raster.rio.transform()}
+    # mode: overviews must hold classes, not averages of class codes
+    with rasterio.open(path, "w", overview_resampling="mode", **profile) as dst:
+        dst.write_colormap(1, legend.palette())
+        dst.write(raster.values, 1)
     return Path(path)
 
 

@@ -60,10 +60,6 @@ class Bucket:
     def _key(self, path: str) -> str:
         return f"{self.prefix}/{path}".rstrip("/")
 
-    def _for_icechunk(self) -> dict[str, Any]:
-        own = self.endpoint_url is not None
-        return {"region": self.region, "endpoint_url": self.endpoint_url, "allow_http": own, "force_path_style": own}
-
     def client(self):
         """Return a boto3 S3 client; keys of objects begin with :attr:`prefix`."""
         return boto3.Session().client(
@@ -101,12 +97,19 @@ class Bucket:
         """
         if self.unsafe:
             raise StoreError(
-                f"s3://{self.name}: expected conditional writes, found that the service {self.unsafe}. Icechunk's "
-                "commits need them: without them, commits fail, or one of two simultaneous commits gets lost without "
-                "an error. Use a service that has them (such as AWS S3, Cloudflare R2 or MinIO), or unset "
-                f"{BUCKET_SETTING} to work with the bucket on this machine. Plain Zarr does not need them"
+                f"s3://{self.name}: expected conditional writes, found that the service {self.unsafe}. Without them, "
+                "one of two simultaneous commits gets lost without an error. Use a service that has them (such as AWS "
+                f"S3, Cloudflare R2 or MinIO), or unset {BUCKET_SETTING} to work with the bucket on this machine"
             )
-        return icechunk.s3_storage(bucket=self.name, prefix=self._key(path), **self._for_icechunk(), **self.credentials)
+        return icechunk.s3_storage(
+            bucket=self.name,
+            prefix=self._key(path),
+            region=self.region,
+            endpoint_url=self.endpoint_url,
+            allow_http=self.endpoint_url is not None,
+            force_path_style=self.endpoint_url is not None,
+            **self.credentials,
+        )
 
 
 _serve_s3_once = cache(serve_s3)
@@ -130,14 +133,14 @@ def _try_conditional_writes(client: Any, bucket: str, key: str) -> str:
     try:
         for name, condition in (("If-None-Match", "*"), ("If-Match", f'"{0:032}"')):
             try:
-                client.put_object(**there, **{name.replace("-", ""): condition})
-                faults.append(f"ignores {name}")
+                answer = client.put_object(**there, **{name.replace("-", ""): condition})
             except ClientError as error:
-                status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-                if status in (429, 500, 502, 503, 504):  # it says nothing about the condition
-                    raise
-                if status not in (409, 412):
-                    faults.append(f"answers {name} with {status} {error.response['Error']['Code']} instead of 412")
+                answer = error.response
+                if answer["ResponseMetadata"]["HTTPStatusCode"] in (429, 500, 502, 503, 504):
+                    raise  # it says nothing about the condition
+            status = answer["ResponseMetadata"]["HTTPStatusCode"]
+            if status not in (409, 412):
+                faults.append(f"answers {name} with {status} instead of 412")
     finally:
         client.delete_object(Bucket=bucket, Key=key)
     return " and ".join(faults)
@@ -151,8 +154,7 @@ def open_bucket() -> Bucket:
     are read once: if they expire, open the bucket again. The first call writes a small object to the bucket and deletes
     it, to test whether commits would be safe (:meth:`Bucket.icechunk`).
 
-    The local bucket is in memory, behind an S3 API on 127.0.0.1 that starts with the first call and stops with the
-    kernel.
+    The local bucket is in the memory of a server on 127.0.0.1, which stops with the kernel.
 
     Raises
     ------
@@ -177,27 +179,18 @@ def open_bucket() -> Bucket:
             )
         frozen = keys.get_frozen_credentials()
         # boto3 knows every place where endpoint and region can be set, and its result is passed to the other libraries
-        check = session.client(
-            "s3",
-            config=Config(
-                connect_timeout=5,
-                read_timeout=10,
-                retries={"max_attempts": 1},
-                request_checksum_calculation="when_required",  # some services do not know checksums
-            ),
-        )
+        patience = {"connect_timeout": 5, "read_timeout": 10, "retries": {"max_attempts": 1}}
+        # some services do not know checksums
+        check = session.client("s3", config=Config(request_checksum_calculation="when_required", **patience))
         answer = check.head_bucket(Bucket=match[1])
         folder = "/".join(filter(None, (match[2] or "").split("/")))
         asked = check.meta.endpoint_url, match[1], folder
         if asked not in _UNSAFE:
             _UNSAFE[asked] = _try_conditional_writes(check, match[1], f"{folder}/{learner}/try".lstrip("/"))
     except (ClientError, BotoCoreError, ValueError) as error:
-        advice = "check its name, its region and your permissions"
-        if getattr(error, "operation_name", "") in ("PutObject", "DeleteObject"):
-            advice = "the lessons list, read, write and delete objects there, so ask its owner for these permissions"
         raise StoreError(
-            f"{url}: the bucket cannot be used ({error}); {advice}, "
-            f"or unset {BUCKET_SETTING} to work with the bucket on this machine"
+            f"{url}: the bucket cannot be used ({error}); check its name, its region and your permissions to list, "
+            f"read, write and delete objects, or unset {BUCKET_SETTING} to work with the bucket on this machine"
         ) from error
     endpoint = check.meta.endpoint_url
     found = {"access_key_id": frozen.access_key, "secret_access_key": frozen.secret_key, "session_token": frozen.token}
@@ -212,16 +205,13 @@ def open_bucket() -> Bucket:
 
 
 def counted_bucket() -> tuple[Bucket, LoopbackServer]:
-    """Return an empty bucket on this machine, and its server, which counts requests.
-
-    The server stops with :meth:`~workshop.servers.LoopbackServer.close`, or with the kernel.
-    """
+    """Return an empty bucket on this machine, and its server, which counts requests. It stops with the kernel."""
     server = serve_s3()
     return _local_bucket(server, "counted"), server
 
 
 def containers(prefix: str, store: Any, credentials: Any) -> tuple[icechunk.RepositoryConfig, dict]:
-    """Return the settings with which an Icechunk repository can refer to files elsewhere, and readers can read them.
+    """Return what an Icechunk repository needs to refer to files elsewhere.
 
     Parameters
     ----------
@@ -233,9 +223,9 @@ def containers(prefix: str, store: Any, credentials: Any) -> tuple[icechunk.Repo
     Returns
     -------
     config : icechunk.RepositoryConfig
-        With one virtual chunk container, for creating a repository.
+        For creating the repository.
     authorization : dict
-        For ``authorize_virtual_chunk_access``, when creating and whenever opening the repository.
+        For ``authorize_virtual_chunk_access``, when creating and whenever opening it.
     """
     config = repository.settings()
     config.set_virtual_chunk_container(icechunk.VirtualChunkContainer(prefix, store))
