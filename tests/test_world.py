@@ -521,6 +521,8 @@ def test_a_larger_box_writes_the_chunks_that_are_missing_and_no_others(empty):
         world.ingest(empty, ["50N_120W"], [2020], box=box)
     repair = tiles.Box(-112.0 - 0.0025, 47.2, -112.0, 47.6)
     write_over(empty, repair)
+    with empty.transaction("main", message="Mark an overview") as store:
+        zarr.open_array(store, path="4/lulc", mode="r+")[1, 129, 268] = 77
     before = empty.readonly_session("main").snapshot_id
     report = world.ingest(empty, ["50N_120W"], [2020], box=around)
     assert report.pixels.tolist() == [(6 * 7 - 2 * 5 - 1 * 2) * 1_000_000]
@@ -529,6 +531,7 @@ def test_a_larger_box_writes_the_chunks_that_are_missing_and_no_others(empty):
     everything = {(1, row, col) for row in range(127, 134) for col in range(267, 273)}
     there = {(1, row, col) for row in range(128, 133) for col in (270, 271)} | {(1, r, 268) for r in (129, 130)}
     assert set(map(tuple, written)) == everything - there
+    assert world.read_overview(empty, 1000)[1, 129, 268] == 77  # the overviews of ingested chunks are left alone, too
     coarse = tiles.select_box(world.read_overview(empty, 40).sel(year=2020), around)
     np.testing.assert_array_equal(coarse, most_frequent(source(2020, around, ["50N_120W"]), 40))
 

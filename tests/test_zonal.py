@@ -179,6 +179,16 @@ def test_without_years_upside_down_and_transposed():
         np.testing.assert_array_equal(zonal.count_classes(other, zones).pixels, found.pixels)
 
 
+def test_one_row_of_known_size(lulc):
+    north = float(lulc.y[159_500]) + tiles.RESOLUTION / 2
+    row = tiles.select_box(lulc, tiles.Box(-110.5, north - tiles.RESOLUTION, -109.5, north))
+    zones = gpd.GeoSeries([POLYGONS["triangle"]], crs="EPSG:4326")
+    xr.testing.assert_identical(zonal.count_classes(row, zones), zonal.count_classes(row.load(), zones))
+    three = lulc.isel(y=[159_499, 159_500, 159_501]).sel(x=row.x)
+    expected = zonal.count_classes(three, zones).pixels - zonal.count_classes(three[:, ::2], zones).pixels
+    np.testing.assert_array_equal(zonal.count_classes(row, zones).pixels, expected)
+
+
 # Around the globe: against GDAL on a raster that goes around three times
 
 
@@ -367,6 +377,7 @@ REFUSED = {
     "meters": (lambda c: (c.rio.write_crs("EPSG:32612"), zone(BOX)), "expected the cube in EPSG:4326"),
     "cube without CRS": (lambda c: (c.drop_vars("spatial_ref"), zone(BOX)), "expected the cube in EPSG:4326"),
     "uneven": (lambda c: (c[:, :, [0, 1, 3]], zone(BOX)), "even steps along x"),
+    "one row": (lambda c: (c[:, :1], zone(BOX)), "expected two pixels along y, or one of known size"),
     "bands": (lambda c: (c.expand_dims("band"), zone(BOX)), "permuted list"),
     "a column twice": (
         lambda c: (globe().pad(x=(0, 1), mode="wrap").assign_coords(x=np.arange(721) / 2 - 179.75), zone(BOX)),
