@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import itertools
 import multiprocessing
 import socket
 import threading
@@ -153,19 +152,19 @@ def at(axis, pixels):
 
 REFUSED = {
     "float": (2005, lambda a: a.astype(float), "as uint8, found float64"),
-    "signed": (2005, lambda a: a.astype("int8"), "as uint8, found int8"),
     "unknown class": (2005, other_class, r"values of the legend, found \[60\]"),
     "CRS": (2005, lambda a: a.rio.write_crs("EPSG:32612"), "expected the CRS EPSG:4326, found EPSG:32612"),
     "no CRS": (2005, lambda a: a.drop_vars("spatial_ref"), "expected the CRS EPSG:4326, found None"),
     "year": (2010, lambda a: a, r"one of the cube's years \[2000, 2005\], found 2010"),
     "west of it": (2005, at("x", -1), "pixel centers of the cube along x"),
-    "north of it": (2005, at("y", 1), "pixel centers of the cube along y"),
-    "east of it": (2005, at("x", 991), "pixel centers of the cube along x"),
     "south of it": (2005, at("y", -491), "pixel centers of the cube along y"),
     "half a pixel off": (2005, at("x", 0.5), "pixel centers of the cube along x"),
     "gap": (2005, lambda a: a[5:10, [5, 6, 8]], "non-contiguous"),
     "upside down": (2005, lambda a: a[10:5:-1, :10], "non-contiguous"),
     "not a number": (2005, at("y", np.nan), "pixel centers of the cube along y"),
+    "no pixel": (2005, lambda a: a[5:5], "a patch with pixels, found none"),
+    "one row without its axis": (2005, lambda a: a[5], "'y'} do not exist"),
+    "bands": (2005, lambda a: a.expand_dims("band"), "permuted list"),
 }
 
 
@@ -180,7 +179,6 @@ def test_a_region_that_is_refused_changes_nothing(shared, year, change, message)
 @pytest.mark.parametrize(
     ("years", "box", "message"),
     [
-        ((2000, 2005, 2010), BOX._replace(west=-112.375), "expected the cube of .*; choose another path"),
         ((2000, 2005, 2010), BOX._replace(west=-112.625), "expected the cube of .*; choose another path"),
         ((2000, 2005), BOX._replace(west=-112.375), "expected the cube of .*; choose another path"),
         ((2012,), BOX, "no such year"),
@@ -341,75 +339,6 @@ def test_a_patch_may_be_transposed(repo):
     assert next(iter(repo.ancestry(branch="main"))).metadata["sha256"] == datacube.digest(patch.values)
 
 
-@pytest.mark.parametrize(
-    "change", [lambda a: a[5], lambda a: a[5:5], lambda a: a.expand_dims("band"), lambda a: a.rename(y="lat")]
-)
-def test_a_patch_of_other_dimensions_is_refused(shared, change):
-    with pytest.raises(datacube.CubeError, match=r"expected a patch \(y, x\) with pixels"):
-        datacube.write_region(shared, 2005, change(layer(2005)[:10, :10]), message="x")
-
-
-# Kills
-
-
-def build_until_killed(bucket, path, started):
-    started.set()
-    datacube.build(bucket.icechunk(path), box=BOX)
-
-
-def test_a_killed_writer_leaves_a_whole_cube(bucket):
-    """Kill writers at all stages. After each kill, main must be an intended commit whose pixels equal the tiles."""
-    expected = {year: source(year) for year in tiles.YEARS}
-    # spread over the work, each part equally often; `make soak` kills by the hundred
-    moments = itertools.cycle([0.1, 0.5, 0.9, 0.3, 0.7])
-    kills, begun_years, cubes = 0, set(), 0
-    duration = 0.0  # of a whole build; measured first, so that kills fall in all parts of the work
-    while kills < 5:
-        path = f"killed/{cubes}"
-        cubes += 1
-        finished, compared = False, set()
-        while not finished:
-            started = PROCESSES.Event()
-            writer = PROCESSES.Process(target=build_until_killed, args=(bucket, path, started))
-            writer.start()
-            assert started.wait(300)
-            begin = time.monotonic()
-            writer.join(next(moments) * duration if duration else 60)
-            finished = writer.exitcode is not None
-            writer.kill()
-            writer.join()
-            if finished:
-                assert writer.exitcode == 0
-                duration = duration or time.monotonic() - begin
-            else:
-                kills += 1
-                begun_years.add(whole_years(bucket, path, expected, compared))
-        # the finished cube once more from the start, should a kill have spoilt what an earlier one had left whole
-        assert whole_years(bucket, path, expected, set()) == len(tiles.YEARS)
-    assert begun_years & {0, 1} and begun_years & {2, 3, 4}, "the kills did not fall in all parts of the work"
-
-
-def whole_years(bucket, path, expected, compared):
-    """Return the number of years in a cube, after comparing new snapshots with the tiles."""
-    storage = bucket.icechunk(path)
-    if not icechunk.Repository.exists(storage):
-        return 0
-    repo = icechunk.Repository.open(storage)
-    snapshots = list(repo.ancestry(branch="main"))
-    messages = [snapshot.message for snapshot in reversed(snapshots)]
-    assert messages == ["Repository initialized", *(f"Append {y}" for y in tiles.YEARS)][: len(messages)]
-    for count, snapshot in enumerate(reversed(snapshots[:-1])):
-        if snapshot.id in compared:
-            continue
-        group = zarr.open_group(repo.readonly_session(snapshot_id=snapshot.id).store, mode="r")
-        years = tiles.YEARS[: count + 1]
-        np.testing.assert_array_equal(group["year"][:], years)
-        assert group["lulc"].shape == (len(years), 500, 1000)
-        np.testing.assert_array_equal(group["lulc"][-1], expected[years[-1]])
-        compared.add(snapshot.id)
-    return max(0, len(snapshots) - 1)
-
-
 # Races
 
 WIDE = tiles.Box(-112.5, 40.75, -112.0, 41.0)  # 1000 x 2000 pixels, eight chunks a year
@@ -471,16 +400,6 @@ def overtake(monkeypatch, first):
     monkeypatch.setattr(icechunk.Session, "commit", commit)
 
 
-def test_two_edits_of_one_chunk_both_survive(repo, monkeypatch):
-    a, b = layer(2000)[:10, :10] * 0 + 3, layer(2000)[20:30, 20:30] * 0 + 4
-    overtake(monkeypatch, lambda: datacube.write_region(repo, 2000, a, message="theirs"))
-    datacube.write_region(repo, 2000, b, message="ours")
-    found = repository.read(repo)[0].values
-    assert (found[:10, :10] == 3).all() and (found[20:30, 20:30] == 4).all()
-    assert int((found != source(2000)).sum()) <= 200
-    assert [s.message for s in repo.ancestry(branch="main")][:2] == ["ours", "theirs"]
-
-
 def test_two_edits_of_one_pixel_are_refused(repo, monkeypatch):
     a, b = layer(2000)[:10, :10] * 0 + 3, layer(2000)[9:20, 9:20] * 0 + 4
     overtake(monkeypatch, lambda: datacube.write_region(repo, 2000, a, message="theirs"))
@@ -528,7 +447,6 @@ def in_another_crs(repo):
 MEANWHILE = {
     "reset to before the year": (lambda r: r.reset_branch("main", history(r)[1]), "one of the cube's years .2000."),
     "reset to nothing": (lambda r: r.reset_branch("main", history(r)[2]), "No group found"),
-    "years relabeled": (lambda r: write_into(r, "year", [2000, 2001]), "one of the cube's years .2000, 2001."),
     "moved by half a pixel": (
         lambda r: write_into(r, "x", layer(2000).x.values + 0.000125),
         "pixel centers of the cube along x",

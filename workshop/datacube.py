@@ -11,20 +11,9 @@ import numpy as np
 import xarray as xr
 from icechunk.xarray import to_icechunk
 
-from workshop import conventions, legend, repository
+from workshop import conventions, legend, repository, tiles
 from workshop.repository import ARRAY, CubeError
-from workshop.tiles import (
-    SAMPLE_TILE,
-    TEACHING_WINDOW,
-    TOLERANCE,
-    YEARS,
-    Box,
-    axis,
-    check_box,
-    open_tile,
-    select_box,
-    tile_source,
-)
+from workshop.tiles import SAMPLE_TILE, TEACHING_WINDOW, TOLERANCE, YEARS, Box
 
 # 0 is a class, so chunks never written must read as "no data"
 ENCODING = {
@@ -54,7 +43,7 @@ def build(
     CubeError
         If the repository holds a cube of another box, or later years.
     """
-    box = check_box(box)
+    box = tiles.check_box(box)
     repo = repository.open_or_create(storage)
     for year in years:
 
@@ -68,7 +57,7 @@ def build(
                 raise CubeError(
                     f"appending {year}: expected a year after {there[-1]}, the cube's last year; build another cube"
                 )
-            layer = select_box(open_tile(tile, year), box).load()
+            layer = tiles.select_box(tiles.open_tile(tile, year), box).load()
             _check_classes(layer)
             if there:
                 layer = _on_grid_of(repository.open_array(session.store), layer)
@@ -77,7 +66,7 @@ def build(
             # the new year is encoded like the existing ones, and may read back as another number
             if (found := repository.years(session.store)) != [*there, year]:
                 raise CubeError(f"appending {year}: expected the years {[*there, year]} afterwards, found {found}")
-            source = {"source": tile_source(tile, year), "author": "workshop"}
+            source = {"source": tiles.tile_source(tile, year), "author": "workshop"}
             return f"Append {year}", source | _describe(year, layer)
 
         repository.commit(repo, append)
@@ -108,15 +97,13 @@ def write_region(
     Raises
     ------
     CubeError
-        If the patch does not fit the cube, or another commit changed the same pixels in the meantime.
+        If the patch does not fit the cube, or another commit changed the same pixels in the meantime. For other
+        dimensions and for gaps, xarray raises a ValueError.
     """
     if patch.dtype != np.uint8:
         raise CubeError(f"expected class codes as uint8, found {patch.dtype}; open without masking or scaling")
-    if set(patch.dims) != {"y", "x"} or not patch.size:
-        raise CubeError(
-            f"expected a patch (y, x) with pixels, found {dict(patch.sizes)}; select one year or band, and y and x "
-            "with slices or lists, y from north to south"
-        )
+    if not patch.size:
+        raise CubeError("expected a patch with pixels, found none; select y with a slice from north to south")
     patch = patch.transpose("y", "x").load()
     _check_classes(patch)
     before = None
@@ -157,12 +144,9 @@ def _check_classes(layer: xr.DataArray) -> None:
 
 
 def _check_box(cube: xr.DataArray, box: Box) -> None:
-    """Raise an error if the cube does not cover the box, within the rounding to pixel edges."""
-    (y, down), (x, right) = axis(cube, "y"), axis(cube, "x")
-    west, north = x - right / 2, y - down / 2
-    found = Box(west, north + down * cube.sizes["y"], west + right * cube.sizes["x"], north)
-    slack = (0.5 + TOLERANCE) * max(abs(down), abs(right))
-    if any(abs(has - wanted) > slack for has, wanted in zip(found, box, strict=True)):
+    """Raise an error if the cube does not cover the box, rounded to pixel edges."""
+    found = Box(*cube.rio.bounds(recalc=True))
+    if tiles.pixel_slices(found) != tiles.pixel_slices(box):
         raise CubeError(f"expected the cube of {box}, found one of {found}; choose another path for this box")
 
 
@@ -174,7 +158,7 @@ def _on_grid_of(cube: xr.DataArray, layer: xr.DataArray) -> xr.DataArray:
             "write the CRS if it was only lost"
         )
     for name in ("y", "x"):
-        centers, step = cube[name].values, abs(axis(cube, name)[1])
+        centers, step = cube[name].values, abs(tiles.axis(cube, name)[1])
         there = cube.indexes[name].get_indexer(layer[name], method="nearest", tolerance=TOLERANCE * step)
         if (there < 0).any():
             raise CubeError(

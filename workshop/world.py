@@ -6,7 +6,6 @@
 import asyncio
 from collections.abc import Iterable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from itertools import chain
 from typing import Any
 
 import icechunk
@@ -26,26 +25,9 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.chunk_utils import ChunkTransform, encode_or_elide_chunk
 from zarr.core.sync import sync
 
-from workshop import conventions, legend, repository
+from workshop import conventions, legend, repository, tiles
 from workshop.repository import ARRAY, CubeError
-from workshop.tiles import (
-    NORTH,
-    RESOLUTION,
-    SOUTH,
-    TILE_DEGREES,
-    TILE_SIZE,
-    YEARS,
-    Box,
-    TileError,
-    check_box,
-    check_tile,
-    gdal_path,
-    pixel_slices,
-    require_strips,
-    tile_corner,
-    tile_path,
-    tile_source,
-)
+from workshop.tiles import NORTH, RESOLUTION, SOUTH, TILE_SIZE, YEARS, Box, TileError
 
 OUTCOMES = ("written", "there already", "outside the box")  # unless a tile failed
 SHAPE = (round((NORTH - SOUTH) / RESOLUTION), round(360 / RESOLUTION))  # pixels along y and x: 560,000 x 1,440,000
@@ -71,7 +53,7 @@ def create(storage: icechunk.Storage, years: tuple[int, ...] = YEARS) -> icechun
         If a year is not one of GLAD's or the years are not in order, because they cannot be changed later. If there is
         already a cube.
     """
-    if not len(years) or any(year not in YEARS for year in years) or list(years) != sorted(set(years)):
+    if not years or list(years) != [year for year in YEARS if year in years]:
         raise CubeError(f"creating the world: expected years of {YEARS} in order, each once, found {years}")
     repo = repository.open_or_create(storage, _settings())
     session = repo.writable_session("main")
@@ -215,13 +197,11 @@ def ingest(
     workshop.tiles.TileError
         If a name is not one of GLAD's, or the box is invalid.
     """
-    names, years = list(dict.fromkeys(names)), list(dict.fromkeys(years))
-    for name in names:
-        tile_corner(name)
     if box is not None:
-        box = check_box(box)
+        box = tiles.check_box(box)
         if not (-180 <= box.west < box.east <= 180 and SOUTH <= box.south < box.north <= NORTH):
             raise TileError(f"{box}: expected (west, south, east, north) in degrees, 180 W to 180 E and 60 S to 80 N")
+    regions, years = {name: _region(name, box) for name in names}, list(dict.fromkeys(years))
     store = repo.readonly_session("main").store
     there = repository.years(store)
     if not there or MARKS not in zarr.open_group(store, mode="r"):
@@ -231,8 +211,8 @@ def ingest(
     # each thread decodes its own band, and more threads would take too much of a laptop's memory
     own = None if executor else ThreadPoolExecutor(min(4, CPU_COUNT))
     try:
-        how = box, root, overwrite, executor or own, progress
-        rows = [row for year in years for row in _ingest_year(repo, names, year, *how)]
+        how = root, overwrite, executor or own, progress
+        rows = [row for year in years for row in _ingest_year(repo, regions, year, *how)]
     finally:
         if own:
             own.shutdown(cancel_futures=True)
@@ -241,21 +221,21 @@ def ingest(
 
 def _ingest_year(
     repo: icechunk.Repository,
-    names: list[str],
+    regions: dict[str, tuple[list[int], list[int]]],
     year: int,
-    box: Box | None,
     root: str | None,
     overwrite: bool,
     executor: Executor,
     progress: tqdm | None,
-) -> list[dict[str, Any]]:
-    outcomes: dict[str, dict[str, Any]] = {}
+) -> Iterable[tuple[int, str, int, str]]:
+    """Write the missing chunks of a year and commit them; return the rows of the report."""
+    outcomes: dict[str, tuple[int, str, int, str]] = {}
     interrupted = False
 
     def note(name: str, outcome: str, pixels: int = 0) -> None:
         if progress is not None and name not in outcomes:  # after a conflict, the year is tried again
             progress.update()
-        outcomes[name] = {"year": year, "tile": name, "pixels": pixels, "outcome": outcome}
+        outcomes[name] = year, name, pixels, outcome
 
     def write(session: icechunk.Session) -> tuple[str, dict[str, Any]] | None:
         nonlocal interrupted
@@ -263,46 +243,44 @@ def _ingest_year(
             return None
         marks = zarr.open_array(session.store, path=MARKS, mode="r")
         index = repository.years(session.store).index(year)
-        regions: dict[str, tuple[list[int], list[int], int]] = {}
-        parts: dict[str, list[Future]] = {}
-        for name in names:
-            rows, cols = _region(name, box)
+        parts: dict[str, tuple[int, list[Future]]] = {}  # with the number of missing chunks
+        for name, (rows, cols) in regions.items():
             if not (rows[0] < rows[1] and cols[0] < cols[1]):
                 note(name, "outside the box")
             elif not (missing := (overwrite | ~marks[_cells(index, rows, cols, CHUNK)]).sum()):
                 note(name, "there already")
             else:
-                regions[name] = rows, cols, int(missing)
                 tops = range(rows[0] // PART * PART, rows[1], PART)
                 bands = [[max(top, rows[0]), min(top + PART, rows[1])] for top in tops]
                 where = [(session.fork(), name, year, band, cols, root, overwrite) for band in bands]
-                parts[name] = [executor.submit(_attempt, *arguments) for arguments in where]
+                parts[name] = int(missing), [executor.submit(_attempt, *arguments) for arguments in where]
         records: dict[str, dict[str, Any]] = {}
         try:
-            for name, (rows, cols, missing) in regions.items():
-                forks, errors = zip(*(future.result() for future in parts[name]), strict=True)
+            for name, (missing, futures) in parts.items():
+                forks, errors = zip(*(future.result() for future in futures), strict=True)
                 if any(errors):
                     note(name, next(filter(None, errors)))
                     continue
                 session.merge(*forks)
-                records[name] = {"source": tile_source(name, year, root), "rows": rows, "cols": cols}
+                rows, cols = regions[name]
+                records[name] = {"source": tiles.tile_source(name, year, root), "rows": rows, "cols": cols}
                 note(name, "written", missing * CHUNK**2)
         except KeyboardInterrupt:
             interrupted = True
-            for future in chain(*parts.values()):
-                future.cancel()
+            for _, futures in parts.values():
+                for future in futures:
+                    future.cancel()
         if not records:
             return None
         cube = zarr.open_group(session.store, mode="r+")
-        sources = {check_tile(tile_path(name, year, root), name, year) for name in records}
-        if new := sources - set(cube.attrs.get("source", "").split("\n")):
-            cube.attrs["source"] = "\n".join(filter(None, [cube.attrs.get("source"), *sorted(new)]))
+        sources = {tiles.check_tile(tiles.tile_path(name, year, root), name, year) for name in records}
+        cube.attrs["source"] = "\n".join(sorted(sources.union(cube.attrs.get("source", "").splitlines())))
         return f"Ingest {year}: {', '.join(sorted(records))}", {"year": year, "tiles": dict(sorted(records.items()))}
 
     repository.commit(repo, write)
     if interrupted:
         raise KeyboardInterrupt
-    return [outcomes[name] for name in names]
+    return [outcomes[name] for name in regions]
 
 
 def _region(name: str, box: Box | None) -> tuple[list[int], list[int]]:
@@ -310,9 +288,9 @@ def _region(name: str, box: Box | None) -> tuple[list[int], list[int]]:
 
     The region has only whole chunks. Each chunk belongs to one tile, so two workers never write the same one.
     """
-    lon, lat = tile_corner(name)
-    tile = pixel_slices(Box(lon, lat - TILE_DEGREES, lon + TILE_DEGREES, lat))
-    wanted = tile if box is None else pixel_slices(box)
+    lon, lat = tiles.tile_corner(name)
+    tile = tiles.pixel_slices(Box(lon, lat - tiles.TILE_DEGREES, lon + tiles.TILE_DEGREES, lat))
+    wanted = tile if box is None else tiles.pixel_slices(box)
     rows, cols = (
         [max(t.start, w.start // CHUNK * CHUNK), min(t.stop, -(-w.stop // CHUNK) * CHUNK)]
         for t, w in zip(tile, wanted, strict=True)
@@ -328,50 +306,30 @@ def _cells(index: int, rows: list[int], cols: list[int], factor: int) -> tuple[i
 def _attempt(session: icechunk.Session, *args: Any) -> tuple[icechunk.Session | None, str]:
     """Write a tile; return the session, or the error as text. A cluster would print a raised error on each terminal."""
     try:
-        return write_tile(session, *args), ""
+        return _write_tile(session, *args), ""
     except Exception as error:  # the other tiles continue
         return None, f"{type(error).__name__}: {error}"
 
 
-def write_tile(
+def _write_tile(
     session: icechunk.Session,
     name: str,
     year: int,
     rows: list[int],
     cols: list[int],
-    root: str | None = None,
-    overwrite: bool = False,
+    root: str | None,
+    overwrite: bool,
 ) -> icechunk.Session:
     """Write a tile or part of it into a fork of a session, one row of chunks at a time; return the fork.
 
-    Chunks that were ingested before are left alone.
-
-    Parameters
-    ----------
-    name, year, root
-        As for :func:`workshop.tiles.open_tile`.
-    rows, cols : [int, int]
-        First and last (exclusive) row and column of the cube, on chunk borders and inside the tile. If two forks will
-        be merged, they must not both write rows of one tile between the same multiples of 10,000: they would overwrite
-        each other's overviews and marks.
-    overwrite : bool
-        Write all chunks, even over existing pixels.
-
-    Raises
-    ------
-    workshop.tiles.TileError
-        If the tile is missing, damaged, or not what its name promises.
-    CubeError
-        If rows or columns are not chunk borders inside the tile, the cube has other chunks, a value is not in the
-        legend, or a chunk that was never ingested has pixels.
+    Rows and columns are those of the cube, on chunk borders and inside the tile. If two forks will be merged, they must
+    not both write rows of one tile between the same multiples of 10,000: they would overwrite each other's overviews
+    and marks. Chunks that were ingested before are left alone, unless ``overwrite``.
     """
     label = f"{name} ({year})"
-    (tile_top, _), (tile_left, _) = region = _region(name, None)
-    for part, tile in zip((rows, cols), region, strict=True):
-        if part[0] % CHUNK or part[1] % CHUNK or not tile[0] <= part[0] < part[1] <= tile[1]:
-            raise CubeError(f"{label}: expected rows and columns as multiples of {CHUNK} inside {region}, found {part}")
-    path = tile_path(name, year, root)
-    check_tile(path, name, year)  # checks the bounds against the name, which then says where the tile goes
+    (tile_top, _), (tile_left, _) = _region(name, None)
+    path = tiles.tile_path(name, year, root)
+    tiles.check_tile(path, name, year)  # checks the bounds against the name, which then says where the tile goes
     paths = (*(f"{level}/{ARRAY}" for level in range(len(LEVELS))), MARKS)
     array, *overviews, marks = (zarr.open_array(session.store, path=path, mode="r+") for path in paths)
     layout = array.dtype, array.chunks, array.shards
@@ -398,14 +356,14 @@ def write_tile(
                 "(west, south, east, north); choose a box without this chunk, or replace it with overwrite=True"
             )
     coarse = [overview[_cells(index, rows, cols, f)] for f, overview in zip(LEVELS[1:], overviews, strict=True)]
-    with rasterio.open(gdal_path(path)) as src:
+    with rasterio.open(tiles.gdal_path(path)) as src:
         if src.shape != (TILE_SIZE, TILE_SIZE):
             raise TileError(f"{label}: expected {TILE_SIZE} x {TILE_SIZE} pixels, found {src.height} x {src.width}")
         band = np.empty((CHUNK, cols[1] - cols[0]), np.uint8)
         for row in np.flatnonzero(missing.any(axis=1)):
             top = rows[0] + int(row) * CHUNK
             first = top - tile_top
-            require_strips(src, label, (first, first + CHUNK))
+            tiles.require_strips(src, label, (first, first + CHUNK))
             src.read(1, window=Window(cols[0] - tile_left, first, cols[1] - cols[0], CHUNK), out=band)
             counts, *modes = summarize(band)
             codes = np.flatnonzero(counts)
@@ -413,20 +371,18 @@ def write_tile(
                 raise CubeError(f"{label}: expected values of the legend, found {codes[~known[codes]].tolist()}")
             # if no pixel is no data, no chunk is empty, and Zarr need not compare each one with the fill value
             target = array if counts[legend.NODATA] else dense
-            edges = np.flatnonzero(np.diff(missing[row], prepend=False, append=False)) * CHUNK
-            for left, right in edges.reshape(-1, 2).tolist():  # columns of the band, from one gap to the next
-                _write_chunks(target, (index, top // CHUNK, (cols[0] + left) // CHUNK), band[:, left:right])
-                for f, overview, mode in zip(LEVELS[1:], coarse, modes, strict=True):
-                    part = slice(left // f, right // f)
-                    overview[(top - rows[0]) // f :, part][: CHUNK // f] = mode[:, part]
+            _write_chunks(target, (index, top // CHUNK, cols[0] // CHUNK), band, missing[row])
+            for f, overview, mode in zip(LEVELS[1:], coarse, modes, strict=True):
+                gaps = np.repeat(missing[row], CHUNK // f)
+                overview[(top - rows[0]) // f :][: CHUNK // f, gaps] = mode[:, gaps]
     for f, overview, pixels in zip(LEVELS[1:], overviews, coarse, strict=True):
         overview[_cells(index, rows, cols, f)] = pixels
     marks[here] = True
     return session
 
 
-def _write_chunks(array: zarr.Array, first: tuple[int, int, int], pixels: np.ndarray) -> None:
-    """Write a row of whole chunks, as ``array[...] = pixels`` would, starting at the chunk ``first``.
+def _write_chunks(array: zarr.Array, first: tuple[int, int, int], pixels: np.ndarray, wanted: np.ndarray) -> None:
+    """Write the wanted ones of a row of chunks, as ``array[...] = pixels`` would, starting at the chunk ``first``.
 
     Zarr has one event loop per process and copies each chunk there, so all threads wait for one. Here, each thread
     encodes its own chunks with the array's codecs and its rule for empty chunks. The loop only passes bytes on.
@@ -436,8 +392,8 @@ def _write_chunks(array: zarr.Array, first: tuple[int, int, int], pixels: np.nda
     spec = ArraySpec(array.chunks, metadata.data_type, metadata.fill_value, array.async_array.config, prototype)
     encode = ChunkTransform(codecs=tuple(array.async_array.codec_pipeline)).encode_chunk
     chunks = []
-    for k, left in enumerate(range(0, pixels.shape[1], CHUNK)):
-        chunk = prototype.nd_buffer.from_numpy_array(pixels[None, :, left : left + CHUNK])
+    for k in np.flatnonzero(wanted).tolist():
+        chunk = prototype.nd_buffer.from_numpy_array(pixels[None, :, k * CHUNK : (k + 1) * CHUNK])
         place = array.store_path / metadata.encode_chunk_key((year, row, col + k))
         chunks.append((place, encode_or_elide_chunk(chunk, spec, encode)))
 

@@ -5,6 +5,7 @@ per chunk, with threads of this process, or with a cluster if a ``distributed.Cl
 (``virtual.py``): Dask sends it with its codecs, also to a cluster.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator
 from itertools import batched, product
 
@@ -58,12 +59,17 @@ def count_classes(lulc: xr.DataArray, zones: gpd.GeoDataFrame | gpd.GeoSeries) -
     Raises
     ------
     ZonalError
-        If the cube does not hold class codes on an even grid in degrees; if a zone is not a valid polygon, is in
-        another CRS, does not touch the cube, or has an edge that may go either way around the globe; if two zones have
-        the same name.
+        If the cube does not hold class codes in degrees; if a zone is not a valid polygon, is in another CRS, does not
+        touch the cube, or has an edge that may go either way around the globe; if two zones have the same name.
+    workshop.tiles.TileError
+        If the cube has no even grid.
     """
     axes = _check_grid(lulc)
-    extent = _extent(axes, (lulc.sizes["y"], lulc.sizes["x"]))
+    (south, north), (west, east) = (
+        sorted((first - step / 2, first + (lulc.sizes[name] - 0.5) * step))
+        for name, (first, step) in zip("yx", axes, strict=True)
+    )
+    extent = west, south, east, north  # of the outer pixel edges
     _check_zones(zones, extent)
     shapes = _turn(zones.geometry.to_numpy(), extent)
     cube = (lulc if "year" in lulc.dims else lulc.expand_dims("year")).variable.transpose("year", "y", "x")
@@ -105,8 +111,6 @@ def pixel_area(latitude: np.ndarray, height: float, width: float) -> np.ndarray:
 
 def _check_grid(lulc: xr.DataArray) -> list[tuple[float, float]]:
     """Return the center of the first pixel and the step to the next, along y and along x."""
-    if set(lulc.dims) - {"year", "y", "x"}:
-        raise ZonalError(f"expected dimensions (year, y, x) or (y, x), found {lulc.dims}; choose the others with isel")
     if lulc.dtype != np.uint8:
         raise ZonalError(f"expected class codes as uint8, found {lulc.dtype}; open without masking or scaling")
     if not _in_degrees(lulc.rio.crs):
@@ -118,16 +122,7 @@ def _check_grid(lulc: xr.DataArray) -> list[tuple[float, float]]:
                 else 'lulc.rio.write_crs("EPSG:4326") declares it, if it is in degrees'
             )
         )
-    for name in ("y", "x"):
-        if lulc.sizes.get(name, 0) < 2:
-            raise ZonalError(
-                f"expected at least two evenly spaced pixels along {name}, found {lulc.sizes.get(name, 0)}; pass "
-                "the whole cube"
-            )
-    try:
-        axes = [tiles.axis(lulc, name) for name in ("y", "x")]
-    except tiles.TileError as error:
-        raise ZonalError(str(error)) from error
+    axes = [tiles.axis(lulc, name) for name in ("y", "x")]
     width, highest = abs(axes[1][1]) * lulc.sizes["x"], np.abs(lulc["y"].values).max()
     if width > 360 + tiles.TOLERANCE * abs(axes[1][1]) or highest > 90 + tiles.TOLERANCE * abs(axes[0][1]):
         raise ZonalError(
@@ -140,14 +135,6 @@ def _check_grid(lulc: xr.DataArray) -> list[tuple[float, float]]:
 def _in_degrees(crs: object) -> bool:
     """Whether a CRS is EPSG:4326, in any notation and axis order; GeoPandas always puts longitudes first."""
     return crs is not None and CRS.from_user_input(crs).to_2d().equals(DEGREES, ignore_axis_order=True)
-
-
-def _extent(axes: list[tuple[float, float]], shape: tuple[int, int]) -> tuple[float, ...]:
-    """Return west, south, east, north of the cube's outer pixel edges."""
-    (south, north), (west, east) = (
-        sorted((first - step / 2, first + (size - 0.5) * step)) for (first, step), size in zip(axes, shape, strict=True)
-    )
-    return west, south, east, north
 
 
 def _check_zones(zones: gpd.GeoDataFrame | gpd.GeoSeries, extent: tuple[float, ...]) -> None:
@@ -169,30 +156,24 @@ def _check_zones(zones: gpd.GeoDataFrame | gpd.GeoSeries, extent: tuple[float, .
     column = "" if isinstance(zones, gpd.GeoSeries) else f", {zones.geometry.name!r}"
     span = "longitudes {0:g} to {2:g} and latitudes {1:g} to {3:g}"
     cube, cut = span.format(*extent), "{0:g}:{2:g}, {1:g}:{3:g}".format(*extent)
+    swap = "zones.geometry.transform(lambda xy: xy[:, ::-1]) swaps them back"
 
     def refuse(wrong: np.ndarray, message: str) -> None:
         for z in np.flatnonzero(wrong)[:1]:
-            name, shape = zones.index[z : z + 1].tolist()[0], shapes[z]
-            plain = isinstance(name, str | int | float) and name == name  # NaN and dates cannot be typed
-            label = repr(name) if plain else f"zones.index[{z}]"
-            words = {"name": label, "here": f"zones.loc[{label}{column}]", "span": span.format(*bounds[z])}
-            words |= {"text": str(shape)[:30], "reason": shapely.is_valid_reason(shape), "cube": cube, "cut": cut}
-            raise ZonalError(f"zone {name!r}: expected " + message.format(**words))
+            drop, here = f"zones.drop(zones.index[{z}]) leaves it out", f"zones.loc[zones.index[{z}]{column}]"
+            words = {"drop": drop, "here": here, "span": span.format(*bounds[z]), "cube": cube, "cut": cut}
+            words |= {"text": str(shapes[z])[:30], "reason": shapely.is_valid_reason(shapes[z]), "swap": swap}
+            raise ZonalError(f"zone {zones.index.tolist()[z]!r}: expected " + message.format(**words))
 
     refuse(
         ~np.isin(kinds, ["Polygon", "MultiPolygon", "GeometryCollection"]) | zones.is_empty,
-        "a polygon with an area, found {text}; zones.drop({name}) leaves it out",
-    )
-    points, owner = shapely.get_coordinates(shapes, return_index=True)
-    refuse(
-        np.isin(np.arange(len(zones)), owner[~np.isfinite(points).all(axis=1)]),
-        "finite coordinates, found others, perhaps after reprojection from a wrong CRS; read the file again, or "
-        "zones.drop({name}) leaves it out",
+        "a polygon with an area, found {text}; {drop}",
     )
     refuse(
-        (np.abs(bounds) > FARTHEST).any(axis=1),
-        "degrees, found {span}, perhaps in meters with a wrong CRS; geopandas.read_file reads the CRS of the file, "
-        'and zones.set_crs(CRS, allow_override=True).to_crs("EPSG:4326") corrects it',
+        (np.abs(bounds) > [FARTHEST, 91, FARTHEST, 91]).any(axis=1),
+        "degrees, found {span}; perhaps swapped, and {swap}; perhaps in meters with a wrong CRS: geopandas.read_file "
+        'reads the CRS of the file, and zones.set_crs(CRS, allow_override=True).to_crs("EPSG:4326") corrects it; '
+        "{drop}",
     )
     refuse(
         [bounds[z, 2] - bounds[z, 0] > 180 and _jumps(shape) for z, shape in enumerate(shapes)],
@@ -206,18 +187,11 @@ def _check_zones(zones: gpd.GeoDataFrame | gpd.GeoSeries, extent: tuple[float, .
     refuse(
         (kinds == "GeometryCollection") | ~zones.is_valid,
         'a valid polygon, found {reason} in {text}; zones.make_valid(method="structure", keep_collapsed=False)'
-        ".apply(shapely.buffer, distance=0) repairs zones, but check the result",
-    )
-    outside, flipped = ~_touches(bounds, extent).any(axis=0), bounds[:, [1, 0, 3, 2]]
-    fits = _touches(flipped, extent).any(axis=0) & (np.abs(flipped[:, [1, 3]]) <= 90).all(axis=1)
-    refuse(
-        fits & (outside | (np.abs(bounds[:, [1, 3]]) > 91).any(axis=1)),
-        "zones in the cube, which covers {cube}, found {span}, perhaps swapped: zones.geometry.transform(lambda xy: "
-        "xy[:, ::-1]) swaps them back; or zones.drop({name}) leaves it out",
+        ".apply(shapely.buffer, distance=0) repairs zones, but check the result; {drop}",
     )
     refuse(
-        outside,
-        "zones that touch the cube, which covers {cube}, found {span}; zones.drop({name}) leaves it out, or "
+        ~_touches(bounds, extent).any(axis=0),
+        "zones that touch the cube, which covers {cube}, found {span}; perhaps swapped, and {swap}; {drop}, or "
         "zones.cx[{cut}] leaves out all zones outside these numbers",
     )
 
@@ -242,13 +216,9 @@ def _touches(bounds: np.ndarray, extent: tuple[float, ...]) -> np.ndarray:
 
 def _turn(shapes: np.ndarray, extent: tuple[float, ...]) -> np.ndarray:
     """Return the zones, each with its copies shifted by ``TURNS`` that touch the cube."""
-    shapes, bounds = shapes.copy(), shapely.bounds(shapes)
-    touches = _touches(bounds, extent)
+    shapes, touches = shapes.copy(), _touches(shapely.bounds(shapes), extent)
     for z in np.flatnonzero(touches[TURNS != 0].any(axis=0)):
-        copies = [translate(shapes[z], turn) for turn in TURNS[touches[:, z]]]
-        # copies overlap only if a zone is wider than the globe
-        overlap = bounds[z, 2] - bounds[z, 0] > 360
-        shapes[z] = shapely.union_all(copies) if overlap else shapely.multipolygons(shapely.get_parts(copies))
+        shapes[z] = shapely.union_all([translate(shapes[z], turn) for turn in TURNS[touches[:, z]]])
     return shapes
 
 
@@ -285,13 +255,14 @@ def _tasks(
     for (row, col), found in sorted(_touched(shapes, axes, cube.shape[1:], (height, width)).items()):
         top, left = row * height, col * width
         chunk = cube[:, top : top + height, left : left + width]
+        found = np.array(sorted(found))
         near = [edges[z][(edges[z][:, 2] > top) & (edges[z][:, 0] < top + height)] for z in found]
-        yield count(chunk, np.array(found), near, top, left, row_area[top : top + height])
+        yield count(chunk, found, near, top, left, row_area[top : top + height])
 
 
 def _touched(
     shapes: np.ndarray, axes: list[tuple[float, float]], shape: tuple[int, int], chunk: tuple[int, int]
-) -> dict[tuple[int, int], list[int]]:
+) -> dict[tuple[int, int], set[int]]:
     """Return, per chunk (row, column), the zones with a part whose bounding box touches it."""
     parts, zone = shapely.get_parts(shapes, return_index=True)
     west, south, east, north = shapely.bounds(parts).T
@@ -300,11 +271,11 @@ def _touched(
         low, high = np.sort((np.array(ends) - origin) / step, axis=0)
         first.append(np.floor(low).clip(min=0).astype(int) // size)
         last.append(np.ceil(high).clip(max=length - 1).astype(int) // size)
-    touched: dict[tuple[int, int], dict[int, None]] = {}
+    touched: dict[tuple[int, int], set[int]] = defaultdict(set)
     for z, top, left, bottom, right in zip(zone, *first, *last, strict=True):
         for here in product(range(top, bottom + 1), range(left, right + 1)):
-            touched.setdefault(here, {})[z] = None
-    return {here: list(found) for here, found in touched.items()}
+            touched[here].add(z)
+    return touched
 
 
 def _count_chunk(
