@@ -62,7 +62,7 @@ class Finding(NamedTuple):
 
 def _opened(raster: Raster) -> str:
     """Return the code that opens an array for corrections."""
-    return f'zarr.open_array(store, path="{raster.path}", mode="r+")'
+    return f'zarr.open_array(store, path="{raster.array.path}", mode="r+")'
 
 
 def _check_crs(raster: Raster) -> Problems:
@@ -574,15 +574,15 @@ def _checks(
             yield f"{path}/{dim}".strip("/"), _check_axis(raster, dim)
         for raster in rasters:
             stored, fine = _stored(raster.array) if listed else None, finest.setdefault(raster.array.basename, raster)
-            yield f"{raster.path} CRS", _check_crs(raster)
-            yield f"{raster.path} place", _check_place(raster, said)
+            yield f"{raster.array.path} CRS", _check_crs(raster)
+            yield f"{raster.array.path} place", _check_place(raster, said)
             if fine is raster:
-                yield f"{raster.path} chunks", _check_chunks(raster)
-                yield f"{raster.path} steps", _check_written(raster, stored)
-                yield f"{raster.path} values", _check_values(raster, stored, sample)
+                yield f"{raster.array.path} chunks", _check_chunks(raster)
+                yield f"{raster.array.path} steps", _check_written(raster, stored)
+                yield f"{raster.array.path} values", _check_values(raster, stored, sample)
             else:
                 method = said.get("resampling_method", "")
-                yield f"{raster.path} level", _check_level(fine, raster, stored, method, sample)
+                yield f"{raster.array.path} level", _check_level(fine, raster, stored, method, sample)
     if files:
         yield from sources.compare(list(finest.values()), files, sample, date, form)
 
