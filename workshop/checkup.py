@@ -30,7 +30,7 @@ from zarr.core.sync import sync
 from zarr.errors import BaseZarrError
 
 from workshop import repository, sources, stores
-from workshop.sources import CF, FAIL, NOTE, PASS, PROJ, InputError, Problems, Raster, brief, line, more
+from workshop.sources import CF, FAIL, NOTE, PASS, PROJ, File, InputError, Problems, Raster, brief, line, more
 from workshop.tiles import TOLERANCE, is_url
 
 SAMPLE = 40  # chunks per array
@@ -427,12 +427,8 @@ def _places(address: str) -> tuple[icechunk.Storage, Store]:
         names = "access_key_id", "secret_access_key", "session_token"
         frozen = keys.get_frozen_credentials() if keys else ()
         known = {key: value for key, value in zip(names, frozen, strict=False) if value}
-        place = (
-            name,
-            prefix,
-            session.region_name or stores.LOCAL_REGION,
-            None if "amazonaws.com" in endpoint else endpoint,
-        )
+        own = None if "amazonaws.com" in endpoint else endpoint
+        place = name, prefix, session.region_name or stores.LOCAL_REGION, own
         by_zarr = stores.Bucket(*place, known or {"skip_signature": True})
         return stores.Bucket(*place, known or {"anonymous": True}).icechunk(""), by_zarr.zarr("", read_only=True)
     if is_url(address):
@@ -529,12 +525,7 @@ def _remedy(error: Exception) -> str:
 
 
 def _checks(
-    opened: tuple[Store, icechunk.Repository | None, str],
-    group: str,
-    files: dict[str, str],
-    sample: int | None,
-    date: str | None,
-    form: str | None,
+    opened: tuple[Store, icechunk.Repository | None, str], group: str, files: dict[str, File], sample: int | None
 ) -> Iterator[tuple[str, Problems]]:
     """Yield subjects and their problems in printing order."""
     store, repo, snapshot = opened
@@ -575,7 +566,7 @@ def _checks(
                 method = said.get("resampling_method", "")
                 yield f"{raster.array.path} level", _check_level(fine, raster, stored, method, sample)
     if files:
-        yield from sources.compare(list(finest.values()), files, sample, date, form)
+        yield from sources.compare(list(finest.values()), files, sample)
 
 
 def check(
@@ -616,7 +607,7 @@ def check(
     """
     try:
         re.compile(date or "")
-        found = sources.find(files)
+        found = sources.find(files, date, form)
         opened = _open(where, branch, tag, follow)
         zarr.open_group(opened[0], path=group, mode="r")
     except re.error as error:
@@ -624,7 +615,7 @@ def check(
     except BROKEN as error:
         text = f"{where}: expected the group {group or '/'}, found none ({line(error)}); check `--group`"
         raise InputError(text) from error
-    for subject, problems in _checks(opened, group, found, sample, date, form):
+    for subject, problems in _checks(opened, group, found, sample):
         failed = False
         try:
             for kind, text, advice in problems:

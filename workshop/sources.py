@@ -175,8 +175,15 @@ def line(error: BaseException) -> str:
 # Which file belongs to which layer
 
 
-def find(files: tuple[str | Path, ...]) -> dict[str, str]:
-    """Return the paths of rasters, also in folders; each with the reason why it cannot be read, or an empty string."""
+class File(NamedTuple):
+    """What is known of a file before its pixels are compared."""
+
+    flaw: str  # why it cannot be read, or empty
+    date: Date | None
+
+
+def find(files: tuple[str | Path, ...], pattern: str | None, form: str | None) -> dict[str, File]:
+    """Return the rasters at some paths, also in folders."""
     found = {}
     for given in map(str, files):
         inside = (str(path) for path in Path(given).rglob("*") if path.suffix.lower() in RASTERS)
@@ -184,15 +191,15 @@ def find(files: tuple[str | Path, ...]) -> dict[str, str]:
         if not paths:
             raise InputError(f"{given}: expected a raster or a folder of rasters, found none; check the path")
         for path in paths:
-            found[path] = ""
+            found[path] = File("", _date(path, pattern, form))
             with catch_warnings(action="ignore", category=NotGeoreferencedWarning):
                 try:
                     with rasterio.open(gdal_path(path)) as src:  # a truncated file lacks its last row
                         src.read(src.count, window=Window(0, src.height - 1, src.width, 1))
                 except (RasterioError, IndexError) as error:
-                    found[path] = line(error)
-    if found and all(found.values()):
-        raise InputError(f"{path}: expected a raster that GDAL reads, found: {found[path]}; check the file")
+                    found[path] = File(line(error), found[path].date)
+    if found and all(file.flaw for file in found.values()):
+        raise InputError(f"{path}: expected a raster that GDAL reads, found: {found[path].flaw}; check the file")
     return found
 
 
@@ -234,46 +241,43 @@ def _positions(raster: Raster, date: Date | None) -> list[int]:
         return []
     day, form = date
     found = np.flatnonzero(getattr(raster.labels, "year", raster.labels) == day.year)
-    if hasattr(raster.labels, "strftime"):
+    if isinstance(raster.labels, pd.DatetimeIndex):
         found = found[raster.labels[found].strftime(form) == day.strftime(form)]
     return found.tolist()
 
 
-def compare(
-    rasters: list[Raster], files: dict[str, str], count: int | None, pattern: str | None, form: str | None
-) -> Iterator[tuple[str, Problems]]:
+def compare(rasters: list[Raster], files: dict[str, File], count: int | None) -> Iterator[tuple[str, Problems]]:
     """Yield subjects and their problems: first the files, as :func:`find` returns them, then each array."""
     able = [r for r in rasters if r.crs and r.transform and not (r.steps and r.labels is None)]
     for raster in (r for r in rasters if r not in able):
         text = "not compared with files; that needs a CRS, even coordinates, and time that decodes"
         yield f"{raster.array.path} pixels", iter([(FAIL, text, "correct these first")])
-    dates = {path: _date(path, pattern, form) for path in files}
-    bands = {path: _bands(path, able) for path, flaw in files.items() if able and not flaw}
-    yield "files", _check_files(able, files, dates, bands)
-    each = count and max(1, min(32, 4 * count // len(files)))
+    bands = {path: _bands(path, able) for path, file in files.items() if able and not file.flaw}
+    yield "files", _check_files(able, files, bands)
+    each = None if count is None else max(1, min(32, 4 * count // len(files)))
     for raster in able:
         steps: dict[Date | None, list[int]] = {}  # per date
         layers: dict[tuple[int, int], dict[str, int]] = {}  # files and their bands, per step and band
         for path, found in bands.items():
             for band, (target, position) in found.items():
                 if target == raster.array.path:
-                    here = steps[dates[path]] = _positions(raster, dates[path])
+                    here = steps[files[path].date] = _positions(raster, files[path].date)
                     if len(here) == 1:
                         layers.setdefault((here[0], position), {})[path] = band
         yield raster.array.path, _check_dates(raster, steps)
         yield f"{raster.array.path} pixels", _check_pixels(raster, layers, each)
 
 
-def _check_files(rasters: list[Raster], files: dict[str, str], dates: dict, bands: dict) -> Problems:
+def _check_files(rasters: list[Raster], files: dict[str, File], bands: dict[str, dict]) -> Problems:
     """Find files that cannot be read, have no date, or have bands that the cube lacks."""
-    for path, flaw in files.items():
+    for path, (flaw, date) in files.items():
         if flaw:
-            due = any(_positions(raster, dates[path]) for raster in rasters)
+            due = any(_positions(raster, date) for raster in rasters)
             yield FAIL if due else NOTE, f"{path} cannot be read ({flaw})", "fetch it again"
     if strange := [path for path, found in bands.items() if not found]:
         text = f"the bands of {strange[0]}{more(strange)} fit no array, neither by name nor by number"
         yield FAIL, text, "name bands or files after the arrays, or after the labels of the cube's bands"
-    undated = [path for path, date in dates.items() if date is None]
+    undated = [path for path, file in files.items() if file.date is None]
     if undated and any(raster.steps for raster in rasters):
         text = f"no date in the names of {len(undated)} files, such as {undated[0]}"
         yield FAIL, text, r"say where the date is: `--date '(\d{4})_(\d\d)'`, groups for year, month, day"
