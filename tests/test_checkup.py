@@ -115,9 +115,9 @@ def by_band(ds):
 
 
 def with_levels(store=None):
-    """Classes with an overview, as groups, with consolidated metadata."""
+    """Classes with an overview, whose last pixels are not full, as groups, with consolidated metadata."""
     store = zarr.storage.MemoryStore() if store is None else store
-    levels = classes(), classes((24, 30), 0.04)
+    levels = place(classes().isel(y=slice(94), x=slice(118))), classes((24, 30), 0.04)
     levels[1]["lulc"][:] = levels[0]["lulc"].values[:, ::4, ::4]
     levels[1]["lulc"].encoding["chunks"] = (1, 24, 30)
     zarr.create_group(store, attributes=ABOUT | conventions.pyramid(levels))
@@ -244,7 +244,7 @@ def one_step_missing(rows=slice(0)):
 
 def averaged():
     store = with_levels()
-    cells = pixels_of(store, "0/lulc")[:].reshape(3, 24, 4, 30, 4)
+    cells = np.pad(pixels_of(store, "0/lulc")[:], ((0, 0), (0, 2), (0, 2)), "edge").reshape(3, 24, 4, 30, 4)
     pixels_of(store, "1/lulc")[:] = (cells.mean((2, 4)) + 0.5).astype("uint8")
     return store
 
@@ -288,6 +288,7 @@ DEFECTS = {
     "two CRS": (edited("lulc", proj__code="EPSG:3857"), "FAIL lulc CRS"),
     "meters as degrees": (lambda: write(place(packed().rio.write_crs(4326))), "FAIL red CRS", "FAIL nir CRS"),
     "degrees as meters": (lambda: write(place(classes().rio.write_crs(32612))), "note lulc CRS"),
+    "no latitudes": (moved(y=lambda y: y - 152), "FAIL lulc CRS", PLACE),
     "clipped": (cut(y=slice(10, 60), x=slice(20, 90)), PLACE),
     "thinned": (cut(y=slice(None, None, 4), x=slice(None, None, 4)), PLACE),
     "turned": (cut(y=slice(None, None, -1)), PLACE, "note y"),
@@ -419,7 +420,7 @@ def by_files(folder, ds, **options):
 
 @pytest.mark.parametrize(("sample", "south_up"), [(4, False), (None, True)], ids=["sample", "all, south up"])
 def test_a_cube_has_the_pixels_of_its_files(tmp_path, sample, south_up):
-    yearly(tmp_path / "yearly", south_up=south_up)
+    yearly(tmp_path / "yearly", south_up=south_up, nodata=0)  # of the files, not of the cube
     daily(tmp_path / "daily", south_up=south_up)
     daily(tmp_path / "without scale", south_up=south_up, scale=1.0)
     for name in ("red", "nir"):
@@ -481,6 +482,12 @@ def move_scene(path):
     warped(path, "EPSG:32612")
 
 
+def forget_half(path):
+    change(path, lambda pixels: np.where(np.arange(120) < 60, 77, pixels))
+    with rasterio.open(path, "r+") as dst:
+        dst.nodata = 77
+
+
 def break_inside(path):
     with rasterio.open(path) as src:
         strip = int(src.get_tag_item("BLOCK_OFFSET_0_40", "TIFF", bidx=1))
@@ -511,6 +518,7 @@ MORE = {"other": classes()["lulc"], "third": classes()["lulc"]}
             "lulc pixels",
             "off by 0.5 of a pixel, and has the same pixels",
         ),
+        (broken_tile(forget_half), "lulc pixels", "instead of nan"),
         (broken_tile(truncate), "files", "2005.*cannot be read"),
         (broken_tile(break_inside), "lulc pixels", "2005/tile.tif"),
         (broken_tile(lambda path: path.rename(path.parent.parent / "tile.tif")), "files", "no date in the names of 1"),
