@@ -30,8 +30,8 @@ from zarr.core.sync import sync
 from zarr.errors import BaseZarrError
 
 from workshop import repository, sources, stores
-from workshop.sources import CF, FAIL, NOTE, PASS, PROJ, InputError, Problems, Raster, brief, line, more
-from workshop.tiles import TOLERANCE, TileError, axis, is_url
+from workshop.sources import CF, FAIL, NOTE, PASS, PROJ, File, InputError, Problems, Raster, brief, line, more
+from workshop.tiles import TOLERANCE, is_url
 
 SAMPLE = 40  # chunks per array
 SAMPLE_BYTES = 2**28  # of decoded chunks per array
@@ -62,18 +62,18 @@ class Finding(NamedTuple):
 
 def _opened(raster: Raster) -> str:
     """Return the code that opens an array for corrections."""
-    return f'zarr.open_array(store, path="{raster.path}", mode="r+")'
+    return f'zarr.open_array(store, path="{raster.array.path}", mode="r+")'
 
 
 def _check_crs(raster: Raster) -> Problems:
     """Find a CRS that is missing, written in only one way, or not the CRS of the coordinates."""
     if CF not in raster.crs:
-        there = [name for name, variable in raster.dataset.variables.items() if "crs_wkt" in variable.attrs]
         again = (
             'write it again after `ds.rio.write_crs("EPSG:…")`, with `"grid_mapping": "spatial_ref"` in the encoding'
         )
-        if there:
-            again = f'`{_opened(raster)}.attrs["grid_mapping"] = "{there[0]}"`, if that is its CRS'
+        for name, variable in raster.dataset.variables.items():
+            if "crs_wkt" in variable.attrs:
+                again = f'`{_opened(raster)}.attrs["grid_mapping"] = "{name}"`, if that is its CRS'
         yield FAIL, f"grid_mapping names {raster.attrs.get('grid_mapping', 'nothing')}, which has no CRS", again
         return
     cf = raster.crs[CF]
@@ -91,7 +91,7 @@ def _check_crs(raster: Raster) -> Problems:
         area = CRS(code).area_of_use if code else None  # WKT has none
         west, south, east, north = area.bounds if area else (-180, -90, 180, 90)
         text = f"the middle of the raster, {x:g}, {y:g}, is not a place in {cf.name}"
-        if not np.isfinite([lon, lat]).all() or (cf.is_geographic and (abs(y) > 90 or abs(x) > 360)):
+        if not (abs(lon) <= 360 and abs(lat) <= 90):  # also true for NaN
             yield FAIL, text, "write the CRS of the pixels"
         elif west < east and not (west <= (lon + 180) % 360 - 180 <= east and south <= lat <= north):
             yield NOTE, f"{text}'s area of use", "is it the CRS of the pixels?"
@@ -104,24 +104,19 @@ def _check_axis(raster: Raster, dim: str) -> Problems:
         yield FAIL, "no coordinate", f"`ds.assign_coords({dim}=…)` with the centers of the pixels"
         return
     labels = raster.dataset.get_index(dim)
-    again = f"`ds.assign_coords({dim}=np.linspace({labels[0]:.15g}, {labels[-1]:.15g}, {labels.size}))`"
+    even, step = np.linspace(labels[0], labels[-1], labels.size, retstep=True)
     if not labels.is_unique:
         text = f"{labels.duplicated().sum()} labels are duplicates"
         yield FAIL, text, f'`ds.drop_duplicates("{dim}")`, and write it again'
     elif not (labels.is_monotonic_increasing or labels.is_monotonic_decreasing):
         yield FAIL, "not in order", f'`ds.sortby("{dim}", ascending={dim != raster.y})`, and write it again'
-    else:
-        try:
-            _, step = axis(raster.dataset, dim)
-        except TileError as error:
-            yield FAIL, f"{str(error).split(';')[0]} ({labels.dtype})", again
-            return
-        off = np.abs(labels - np.linspace(labels[0], labels[-1], labels.size)).max() / abs(step)
-        if off > NOISE:
-            yield NOTE, f"up to {off:.1g} pixels off even steps, so the labels of other layers will not match", again
-        if dim == raster.y and step > 0:
-            again = f"`ds.isel({dim}=slice(None, None, -1))`, and write it again"
-            yield NOTE, "runs from south to north, so some readers draw it upside down", again
+    elif (off := np.abs(labels - even).max()) > NOISE * abs(step):
+        text = f"up to {off / abs(step):.1g} pixels off even steps, so the labels of other layers will not match"
+        again = f"`ds.assign_coords({dim}=np.linspace({labels[0]:.15g}, {labels[-1]:.15g}, {labels.size}))`"
+        yield FAIL if off > TOLERANCE * abs(step) else NOTE, f"{text} ({labels.dtype})", again
+    if dim == raster.y and labels.is_monotonic_increasing and labels.size > 1:
+        again = f"`ds.isel({dim}=slice(None, None, -1))`, and write it again"
+        yield NOTE, "runs from south to north, so some readers draw it upside down", again
     yield PASS, f"{labels.size} even steps, {labels[0]:.10g} to {labels[-1]:.10g}", ""
 
 
@@ -137,9 +132,10 @@ def _check_place(raster: Raster, level: dict[str, Any]) -> Problems:
         claims["GeoTransform"] = Affine.from_gdal(*map(float, str(text).split()))
     for owner, attrs in {"its": raster.attrs, "its group's": raster.dataset.attrs, "its level's": level}.items():
         if "spatial:transform" in attrs:
-            shift = -0.5 if attrs.get("spatial:registration") == "node" else 0
-            place = Affine(*attrs["spatial:transform"]) @ Affine.translation(shift, shift)
-            claims[f"{owner} spatial:transform"] = place
+            corner = (
+                Affine.translation(-0.5, -0.5) if attrs.get("spatial:registration") == "node" else Affine.identity()
+            )
+            claims[f"{owner} spatial:transform"] = Affine(*attrs["spatial:transform"]) @ corner
         if list(attrs.get("spatial:shape", raster.shape)) != [rows, cols]:
             yield FAIL, f"{owner} spatial:shape is {attrs['spatial:shape']}, but the array is {[rows, cols]}", again
         if "spatial:bbox" in attrs:
@@ -223,20 +219,20 @@ def _check_chunks(raster: Raster) -> Problems:
 
 def _stored(array: zarr.Array) -> np.ndarray | None:
     """Return the position of each object with chunks; None where that cannot be known, or takes too long."""
-    found = []
+    prefix, found = f"{array.path}/".lstrip("/"), []
 
     async def look() -> None:
-        prefix = f"{array.path}/".lstrip("/")
         async for key in array.store.list_prefix(prefix):
             if match := re.fullmatch(r"(?:c[/.])?(\d+(?:[/.]\d+)*)", key.removeprefix(prefix)):
                 found.append(re.split("[/.]", match[1]))
             if len(found) > LISTED:
                 return
 
-    with suppress(*BROKEN):
+    try:
         sync(look())
-        return np.array(found, int).reshape(-1, array.ndim) if len(found) <= LISTED else None
-    return None
+    except BROKEN:
+        return None
+    return np.array(found, int).reshape(-1, array.ndim) if len(found) <= LISTED else None
 
 
 def _sample(raster: Raster, stored: np.ndarray | None, count: int | None) -> Iterator[dict[str, slice]]:
@@ -349,9 +345,6 @@ def _check_level(fine: Raster, coarse: Raster, stored: np.ndarray | None, method
     if unlike or (steps and not np.array_equal(fine.dataset[steps], coarse.dataset[steps])):
         yield FAIL, f"its data type, packing or {steps or 'steps'} differ from the finest level's", again
         return
-    if not fine.transform or not coarse.transform:
-        yield NOTE, "not compared, because the coordinates are uneven", "correct the coordinates first"
-        return
     there = ~fine.transform @ coarse.transform
     high, wide = round(there.e), round(there.a)  # of a pixel, in pixels of the finest level
     off = max(abs(there.c), abs(there.f), *np.abs(np.subtract((there.e, there.a), (high, wide)) * coarse.shape))
@@ -369,20 +362,17 @@ def _check_level(fine: Raster, coarse: Raster, stored: np.ndarray | None, method
         for part in parts if count is None else [parts[len(parts) // 2]]:
             ends = zip((y, x), part, (high, wide), strict=True)
             whole = {dim: slice(side.start * factor, side.stop * factor) for dim, side, factor in ends}
-            cells = fine.pixels.isel(place | whole).coarsen({y: high, x: wide}, boundary="trim")
+            cells = fine.pixels.isel(place | whole).coarsen({y: high, x: wide}, boundary="pad")
             cells = cells.construct({y: (y, "down"), x: (x, "right")})
-            inside = {y: slice(part[0].start, part[0].start + cells.sizes[y])}
-            inside |= {x: slice(part[1].start, part[1].start + cells.sizes[x])}
-            pixels = coarse.pixels.isel(place | inside)
+            pixels = coarse.pixels.isel(place | dict(zip((y, x), part, strict=True)))
             if classes:
                 fits = (cells == pixels).any(["down", "right"])
             else:
                 known = cells.where(~fine.is_blank(cells))
                 slack = 1 if fine.array.dtype.kind in "iu" else 1e-5 * np.abs(known).max(["down", "right"])
                 least, most = known.min(["down", "right"]) - slack, known.max(["down", "right"]) + slack
-                fits = ((pixels >= least) & (pixels <= most)).where(
-                    ~coarse.is_blank(pixels), known.isnull().any(["down", "right"])
-                )
+                within, gap = (pixels >= least) & (pixels <= most), known.isnull().any(["down", "right"])
+                fits = within.where(~coarse.is_blank(pixels), gap)
             checked, wrong = checked + fits.size, wrong + int((~fits).sum())
     kind = "among" if classes else "between"
     if wrong:
@@ -434,14 +424,13 @@ def _places(address: str) -> tuple[icechunk.Storage, Store]:
         name, _, prefix = address.removeprefix("s3://").strip("/").partition("/")
         session = boto3.Session()
         keys, endpoint = session.get_credentials(), session.client("s3").meta.endpoint_url
+        names = "access_key_id", "secret_access_key", "session_token"
         frozen = keys.get_frozen_credentials() if keys else ()
-        named = zip(("access_key_id", "secret_access_key", "session_token"), frozen, strict=False)
-        known = {key: value for key, value in named if value}
-        region = session.region_name or stores.LOCAL_REGION
-        place = name, prefix, region, None if "amazonaws.com" in endpoint else endpoint
-        by_icechunk = stores.Bucket(*place, known or {"anonymous": True})
+        known = {key: value for key, value in zip(names, frozen, strict=False) if value}
+        own = None if "amazonaws.com" in endpoint else endpoint
+        place = name, prefix, session.region_name or stores.LOCAL_REGION, own
         by_zarr = stores.Bucket(*place, known or {"skip_signature": True})
-        return by_icechunk.icechunk(""), by_zarr.zarr("", read_only=True)
+        return stores.Bucket(*place, known or {"anonymous": True}).icechunk(""), by_zarr.zarr("", read_only=True)
     if is_url(address):
         return icechunk.http_storage(address), zarr.storage.ObjectStore(stores.http_store(address), read_only=True)
     path = Path(address).resolve(strict=True)
@@ -495,10 +484,8 @@ def _levels(root: zarr.Group) -> dict[str, dict[str, Any]]:
         return {root.path: {}}
     found = {node.path: {} for name, node in sorted(members.items()) if re.fullmatch(r"\d", name)}
     if not found:
-        text = (
-            f"expected rows and columns in /{root.path}, found {sorted(members)}; choose another `--group`, or commit"
-        )
-        raise InputError(f"{text} the arrays; over HTTP, run `zarr.consolidate_metadata(store)`")
+        advice = "choose another `--group`, or commit the arrays; over HTTP, run `zarr.consolidate_metadata(store)`"
+        raise InputError(f"expected rows and columns in /{root.path}, found {sorted(members)}; {advice}")
     return found
 
 
@@ -538,12 +525,7 @@ def _remedy(error: Exception) -> str:
 
 
 def _checks(
-    opened: tuple[Store, icechunk.Repository | None, str],
-    group: str,
-    files: dict[str, str],
-    sample: int | None,
-    date: str | None,
-    form: str | None,
+    opened: tuple[Store, icechunk.Repository | None, str], group: str, files: dict[str, File], sample: int | None
 ) -> Iterator[tuple[str, Problems]]:
     """Yield subjects and their problems in printing order."""
     store, repo, snapshot = opened
@@ -574,17 +556,17 @@ def _checks(
             yield f"{path}/{dim}".strip("/"), _check_axis(raster, dim)
         for raster in rasters:
             stored, fine = _stored(raster.array) if listed else None, finest.setdefault(raster.array.basename, raster)
-            yield f"{raster.path} CRS", _check_crs(raster)
-            yield f"{raster.path} place", _check_place(raster, said)
+            yield f"{raster.array.path} CRS", _check_crs(raster)
+            yield f"{raster.array.path} place", _check_place(raster, said)
             if fine is raster:
-                yield f"{raster.path} chunks", _check_chunks(raster)
-                yield f"{raster.path} steps", _check_written(raster, stored)
-                yield f"{raster.path} values", _check_values(raster, stored, sample)
-            else:
+                yield f"{raster.array.path} chunks", _check_chunks(raster)
+                yield f"{raster.array.path} steps", _check_written(raster, stored)
+                yield f"{raster.array.path} values", _check_values(raster, stored, sample)
+            elif fine.transform and raster.transform:
                 method = said.get("resampling_method", "")
-                yield f"{raster.path} level", _check_level(fine, raster, stored, method, sample)
+                yield f"{raster.array.path} level", _check_level(fine, raster, stored, method, sample)
     if files:
-        yield from sources.compare(list(finest.values()), files, sample, date, form)
+        yield from sources.compare(list(finest.values()), files, sample)
 
 
 def check(
@@ -612,12 +594,9 @@ def check(
         Which version of a repository, and which group in it.
     sample
         How many chunks to read per array, or None for all.
-    date
-        A regular expression that finds the date in a file's path, such as ``(\d{4})_(\d\d)``. Its groups are year,
-        month and day, in this order or by these names.
-    form
-        The strptime format of the text that the expression finds, such as ``%Y%j``. The groups' order then has no
-        meaning.
+    date, form
+        A regular expression that finds the date in a file's path, such as ``(\d{4})_(\d\d)``, with groups for year,
+        month and day in this order or by these names. With a strptime format such as ``%Y%j``, one group is enough.
     follow
         Whether to read virtual chunks from other files. Do this only if you trust the repository.
 
@@ -628,7 +607,7 @@ def check(
     """
     try:
         re.compile(date or "")
-        found = sources.find(files)
+        found = sources.find(files, date, form)
         opened = _open(where, branch, tag, follow)
         zarr.open_group(opened[0], path=group, mode="r")
     except re.error as error:
@@ -636,7 +615,7 @@ def check(
     except BROKEN as error:
         text = f"{where}: expected the group {group or '/'}, found none ({line(error)}); check `--group`"
         raise InputError(text) from error
-    for subject, problems in _checks(opened, group, found, sample, date, form):
+    for subject, problems in _checks(opened, group, found, sample):
         failed = False
         try:
             for kind, text, advice in problems:

@@ -40,7 +40,7 @@ DATES = (
     r"(?<!\d)((?:19|20)\d\d)[-_](0[1-9]|1[0-2])(?![0-9A-Za-z])",
     r"(?<!\d)((?:19|20)\d\d)(?!\d)",
 )
-UNITS = {"s": ("%S", "%T"), "min": ("%M",), "h": ("%H", "%I"), "D": ("%d", "%j"), "M": ("%m", "%b", "%B"), "Y": ("%",)}
+Date = tuple[datetime, str]  # with the strptime format that says how exact it is
 ROWS, COLS = 64, 1024  # of a sampled window; few rows, because a strip is as wide as its file
 PIXELS = 2**22  # read at once, if all pixels are compared
 ROUGHLY = 16  # windows of a file on another grid
@@ -62,11 +62,6 @@ class Raster:
     x: str
     steps: str  # the time axis, or empty
     bands: str  # another axis, or empty
-
-    @property
-    def path(self) -> str:
-        """Return the path in the store."""
-        return self.array.path
 
     @cached_property
     def pixels(self) -> xr.DataArray:
@@ -91,7 +86,7 @@ class Raster:
 
     @cached_property
     def crs(self) -> dict[str, CRS]:
-        """Return the CRS by each way of writing it, if it can be read."""
+        """Return the CRS by each way of writing it, CF first, if it can be read."""
         known = {}
         with suppress(CRSError, KeyError):
             known[CF] = CRS.from_cf(self.mapping)
@@ -101,9 +96,9 @@ class Raster:
         return known
 
     @property
-    def any_crs(self) -> CRS:
-        """Return the CRS from CF, else from the convention."""
-        return next(iter(self.crs.values()))
+    def wkt(self) -> str:
+        """Return the CRS for GDAL."""
+        return next(iter(self.crs.values())).to_wkt()
 
     @cached_property
     def transform(self) -> Affine | None:
@@ -180,8 +175,15 @@ def line(error: BaseException) -> str:
 # Which file belongs to which layer
 
 
-def find(files: tuple[str | Path, ...]) -> dict[str, str]:
-    """Return the paths of rasters, also in folders; each with the reason why it cannot be read, or an empty string."""
+class File(NamedTuple):
+    """What is known of a file before its pixels are compared."""
+
+    flaw: str  # why it cannot be read, or empty
+    date: Date | None
+
+
+def find(files: tuple[str | Path, ...], pattern: str | None, form: str | None) -> dict[str, File]:
+    """Return the rasters at some paths, also in folders."""
     found = {}
     for given in map(str, files):
         inside = (str(path) for path in Path(given).rglob("*") if path.suffix.lower() in RASTERS)
@@ -189,31 +191,28 @@ def find(files: tuple[str | Path, ...]) -> dict[str, str]:
         if not paths:
             raise InputError(f"{given}: expected a raster or a folder of rasters, found none; check the path")
         for path in paths:
-            found[path] = ""
+            found[path] = File("", _date(path, pattern, form))
             with catch_warnings(action="ignore", category=NotGeoreferencedWarning):
                 try:
                     with rasterio.open(gdal_path(path)) as src:  # a truncated file lacks its last row
                         src.read(src.count, window=Window(0, src.height - 1, src.width, 1))
                 except (RasterioError, IndexError) as error:
-                    found[path] = line(error)
-    if found and all(found.values()):
-        raise InputError(f"{path}: expected a raster that GDAL reads, found: {found[path]}; check the file")
+                    found[path] = File(line(error), found[path].date)
+    if found and all(file.flaw for file in found.values()):
+        raise InputError(f"{path}: expected a raster that GDAL reads, found: {found[path].flaw}; check the file")
     return found
 
 
-def _date(path: str, pattern: str | None, form: str | None) -> pd.Period | None:
-    """Return the day, month or year in a file's name, else in a folder above it; with a form, read it by strptime."""
+def _date(path: str, pattern: str | None, form: str | None) -> Date | None:
+    """Return the date in a file's name, else in a folder above it; without a form, its groups are year, month, day."""
     for known, part in product([pattern] if pattern else DATES, reversed(Path(path).parts)):
         if match := re.search(known, part):
-            if form:
-                units = next(unit for unit, codes in UNITS.items() if any(code in form for code in codes))
-                with suppress(ValueError):
-                    return pd.Period(datetime.strptime((match.groups() or match)[0], form), units)
-                continue
             named = [match.groupdict().get(name) for name in ("year", "month", "day")]
             groups = named if any(named) else match.groups() or [match[0]]
-            with suppress(ValueError):
-                return pd.Period("-".join(group for group in groups if group and group not in "-_"))
+            digits = "".join(group.zfill(2) for group in groups if group and group not in "-_")
+            with suppress(ValueError, KeyError):
+                exact = form or {4: "%Y", 6: "%Y%m", 8: "%Y%m%d"}[len(digits)]
+                return datetime.strptime((match.groups() or match)[0] if form else digits, exact), exact
     return None
 
 
@@ -222,7 +221,7 @@ def _bands(path: str, rasters: list[Raster]) -> dict[int, tuple[str, int]]:
     targets = {}
     for raster in rasters:
         labels = raster.dataset[raster.bands].values if raster.bands else [raster.array.basename]
-        targets |= {(raster.path, k): str(label).lower() for k, label in enumerate(labels)}
+        targets |= {(raster.array.path, k): str(label).lower() for k, label in enumerate(labels)}
     with rasterio.open(gdal_path(path)) as src:
         said = [str(text).lower() for text in src.descriptions]
     if named := {k: target for k, text in enumerate(said, 1) for target, name in targets.items() if text == name}:
@@ -234,64 +233,63 @@ def _bands(path: str, rasters: list[Raster]) -> dict[int, tuple[str, int]]:
     return dict(enumerate(targets, 1)) if len(said) == len(targets) or len(targets) == 1 else {}
 
 
-def _positions(raster: Raster, date: pd.Period | None) -> list[int]:
+def _positions(raster: Raster, date: Date | None) -> list[int]:
     """Return the steps of a date; for a cube without time, the only step."""
     if not raster.steps:
         return [0]
     if date is None:
         return []
+    day, form = date
+    found = np.flatnonzero(getattr(raster.labels, "year", raster.labels) == day.year)
     if isinstance(raster.labels, pd.DatetimeIndex):
-        return np.flatnonzero((raster.labels >= date.start_time) & (raster.labels <= date.end_time)).tolist()
-    return [k for k, label in enumerate(raster.labels) if getattr(label, "year", label) == date.year]
+        found = found[raster.labels[found].strftime(form) == day.strftime(form)]
+    return found.tolist()
 
 
-def compare(
-    rasters: list[Raster], files: dict[str, str], count: int | None, pattern: str | None, form: str | None
-) -> Iterator[tuple[str, Problems]]:
+def compare(rasters: list[Raster], files: dict[str, File], count: int | None) -> Iterator[tuple[str, Problems]]:
     """Yield subjects and their problems: first the files, as :func:`find` returns them, then each array."""
     able = [r for r in rasters if r.crs and r.transform and not (r.steps and r.labels is None)]
     for raster in (r for r in rasters if r not in able):
         text = "not compared with files; that needs a CRS, even coordinates, and time that decodes"
-        yield f"{raster.path} pixels", iter([(FAIL, text, "correct these first")])
-    dates = {path: _date(path, pattern, form) for path in files}
-    bands = {path: _bands(path, able) for path, flaw in files.items() if able and not flaw}
-    yield "files", _check_files(able, files, dates, bands)
-    each = count and max(1, min(32, 4 * count // len(files)))
+        yield f"{raster.array.path} pixels", iter([(FAIL, text, "correct these first")])
+    bands = {path: _bands(path, able) for path, file in files.items() if able and not file.flaw}
+    yield "files", _check_files(able, files, bands)
+    each = None if count is None else max(1, min(32, 4 * count // len(files)))
     for raster in able:
-        steps: dict[pd.Period | None, list[int]] = {}  # per date
+        steps: dict[Date | None, list[int]] = {}  # per date
         layers: dict[tuple[int, int], dict[str, int]] = {}  # files and their bands, per step and band
         for path, found in bands.items():
             for band, (target, position) in found.items():
-                if target == raster.path:
-                    here = steps[dates[path]] = _positions(raster, dates[path])
+                if target == raster.array.path:
+                    here = steps[files[path].date] = _positions(raster, files[path].date)
                     if len(here) == 1:
                         layers.setdefault((here[0], position), {})[path] = band
-        yield raster.path, _check_dates(raster, steps)
-        yield f"{raster.path} pixels", _check_pixels(raster, layers, each)
+        yield raster.array.path, _check_dates(raster, steps)
+        yield f"{raster.array.path} pixels", _check_pixels(raster, layers, each)
 
 
-def _check_files(rasters: list[Raster], files: dict[str, str], dates: dict, bands: dict) -> Problems:
+def _check_files(rasters: list[Raster], files: dict[str, File], bands: dict[str, dict]) -> Problems:
     """Find files that cannot be read, have no date, or have bands that the cube lacks."""
-    for path, flaw in files.items():
+    for path, (flaw, date) in files.items():
         if flaw:
-            due = any(_positions(raster, dates[path]) for raster in rasters)
+            due = any(_positions(raster, date) for raster in rasters)
             yield FAIL if due else NOTE, f"{path} cannot be read ({flaw})", "fetch it again"
     if strange := [path for path, found in bands.items() if not found]:
         text = f"the bands of {strange[0]}{more(strange)} fit no array, neither by name nor by number"
         yield FAIL, text, "name bands or files after the arrays, or after the labels of the cube's bands"
-    undated = [path for path, date in dates.items() if date is None]
+    undated = [path for path, file in files.items() if file.date is None]
     if undated and any(raster.steps for raster in rasters):
         text = f"no date in the names of {len(undated)} files, such as {undated[0]}"
         yield FAIL, text, r"say where the date is: `--date '(\d{4})_(\d\d)'`, groups for year, month, day"
 
 
-def _check_dates(raster: Raster, steps: dict[pd.Period | None, list[int]]) -> Problems:
+def _check_dates(raster: Raster, steps: dict[Date | None, list[int]]) -> Problems:
     """Find dates that are only in the files, only in the cube, or that fit several steps."""
     dates = sorted(steps.keys() - {None}) if raster.steps else []
-    if missing := [date for date in dates if not steps[date]]:
+    if missing := [f"{day:{form}}" for day, form in dates if not steps[day, form]]:
         text = f"{missing[0]}{more(missing)} is missing, but there are files for it"
         yield FAIL, text, f'`layer.to_zarr(store, append_dim="{raster.steps}", mode="a-")`'
-    if several := [date for date in dates if len(steps[date]) > 1]:
+    if several := [f"{day:{form}}" for day, form in dates if len(steps[day, form]) > 1]:
         text = f"{several[0]}{more(several)}, in the names of files, fits more than one step and was not compared"
         yield FAIL, text, "find the whole date with `--date REGEX`, and give its strptime format with `--format`"
     if dates and (lacking := sorted(set(range(len(raster.labels))).difference(*steps.values()))):
@@ -303,123 +301,125 @@ def _check_dates(raster: Raster, steps: dict[pd.Period | None, list[int]]) -> Pr
 
 
 class Source(NamedTuple):
-    """A band of an open file."""
+    """A band of an open file, and the array to compare it with."""
 
     path: str
     src: rasterio.DatasetReader
     band: int
+    raster: Raster
     misfit: str  # why it is not on the cube's grid, or empty
     packing: tuple[float, float]
     plain: bool  # whole numbers without declared packing
 
 
+Part = tuple[slice, slice]  # rows and columns of the cube
+
+
 def _source(path: str, src: rasterio.DatasetReader, band: int, raster: Raster) -> Source:
     there, misfit = ~src.transform @ raster.transform, ""
     off = max(abs(shift - round(shift)) for shift in (there.c, there.f))
-    if src.crs and not CRS(src.crs.to_wkt()).equals(raster.any_crs, ignore_axis_order=True):
+    if src.crs and not CRS(src.crs.to_wkt()).equals(CRS(raster.wkt), ignore_axis_order=True):
         misfit = OTHER_CRS
     elif max(abs(abs(there.a) - 1), abs(abs(there.e) - 1), abs(there.b), abs(there.d)) * max(src.shape) > TOLERANCE:
         misfit = "rotated or of another resolution"
     elif off > TOLERANCE:
         misfit = f"off by {off:.2g} of a pixel"
     packing = src.scales[band - 1], src.offsets[band - 1]
-    return Source(path, src, band, misfit, packing, packing == (1, 0) and np.dtype(src.dtypes[0]).kind in "iu")
+    plain = packing == (1, 0) and np.dtype(src.dtypes[0]).kind in "iu"
+    return Source(path, src, band, raster, misfit, packing, plain)
 
 
-def _read(
-    file: Source, raster: Raster, rows: slice, cols: slice, by: tuple = (0, 0), how: Resampling = Resampling.nearest
-) -> np.ndarray:
-    """Return a file's values at pixels of the cube, shifted by some pixels, as floats; NaN where there is no data."""
-    shape = rows.stop - rows.start, cols.stop - cols.start
-    values = np.empty(shape, np.result_type(file.src.dtypes[file.band - 1], np.float32))
-    here = raster.any_crs.to_wkt()
-    there = file.src.crs if file.misfit == OTHER_CRS else here
-    place = raster.transform @ Affine.translation(cols.start + by[1], rows.start + by[0])
-    grid = {"src_crs": there, "dst_crs": here, "dst_transform": place, "dst_nodata": np.nan, "resampling": how}
-    try:
-        reproject(rasterio.band(file.src, file.band), values, **grid)
-    except RasterioError as error:
-        raise RasterioIOError(f"{file.path}: {line(error)}") from None
-    return values
-
-
-def _same(raster: Raster, stored: np.ndarray, values: np.ndarray, file: Source) -> np.ndarray:
-    """Return where the unpacked values are equal, or the packed ones if the file may be packed like the cube."""
-    same = (stored == values) & (file.plain or file.packing == raster.packing)
-    slack = 0.5001 * abs(raster.packing[0]) if raster.packing != (1, 0) else 0
-    ours, theirs = (x * scale + offset for x, (scale, offset) in ((stored, raster.packing), (values, file.packing)))
-    return same if same.all() else same | np.isclose(ours, theirs, rtol=1e-6, atol=slack)
-
-
-def _wrong(raster: Raster, stored: np.ndarray, rows: slice, cols: slice, files: list[Source]) -> np.ndarray:
-    """Return where a cube's pixel matches none of the files, or exists although no file has data."""
-    right, known, empty = np.zeros(stored.shape, bool), np.zeros(stored.shape, bool), raster.is_blank(stored)
-    for file in files:
-        values = _read(file, raster, rows, cols)
-        known |= values == values
-        if file.misfit:  # the cube may have its resampled pixel
-            right |= values == values
-        else:
-            right |= _same(raster, stored, values, file)
-            empty |= stored == file.src.nodatavals[file.band - 1]
-    return ~np.where(known, right, empty)
-
-
-def _footprint(file: Source, raster: Raster) -> tuple[range, range]:
+def _footprint(file: Source) -> tuple[range, range]:
     """Return the rows and columns of a cube that a file covers."""
-    here = raster.any_crs.to_wkt()
-    left, bottom, right, top = file.src.bounds
-    box = transform_bounds(file.src.crs or here, here, left, min(bottom, top), right, max(bottom, top))
+    raster, (left, bottom, right, top) = file.raster, file.src.bounds
+    box = transform_bounds(file.src.crs or raster.wkt, raster.wkt, left, min(bottom, top), right, max(bottom, top))
     corners = np.sort([~raster.transform @ box[:2], ~raster.transform @ box[2:]], axis=0)
     (west, north), (east, south) = np.clip(corners.round(), 0, raster.shape[::-1]).astype(int).tolist()
     return range(north, south), range(west, east)
 
 
-def _windows(raster: Raster, spans: tuple[range, range], count: int | None) -> Iterator[tuple[slice, slice]]:
-    """Yield the rows and columns of random windows inside chunks, or of blocks that cover everything if no count."""
+def _parts(raster: Raster, spans: tuple[range, range], count: int | None) -> Iterator[Part]:
+    """Yield random parts inside chunks, or blocks that cover everything if no count."""
     chunk, rng = dict(zip(raster.pixels.dims, raster.array.chunks, strict=True)), np.random.default_rng(0)
     if count is None:
         high = min(chunk[raster.y], ROWS * 32)
         yield from blocks(*spans, high, PIXELS // high)
     for _ in range(count or 0):
-        window = []
+        part = []
         for span, size, most in zip(spans, (chunk[raster.y], chunk[raster.x]), (ROWS, COLS), strict=True):
             start = int(rng.integers(span.start, span.stop))
-            window.append(slice(start, min(start + most, span.stop, start - start % size + size)))
-        yield window[0], window[1]
+            part.append(slice(start, min(start + most, span.stop, start - start % size + size)))
+        yield part[0], part[1]
 
 
-def blocks(rows: range, cols: range, high: int, wide: int) -> Iterator[tuple[slice, slice]]:
+def blocks(rows: range, cols: range, high: int, wide: int) -> Iterator[Part]:
     """Yield blocks of rows and columns that together cover everything."""
     for row, col in product(rows[::high], cols[::wide]):
         yield slice(row, min(row + high, rows.stop)), slice(col, min(col + wide, cols.stop))
 
 
-def _explain(raster: Raster, rows: slice, cols: slice, stored: np.ndarray, wrong: np.ndarray, file: Source) -> str:
-    """Return a probable cause of the wrong pixels in a window, and what to do."""
-    if raster.is_blank(stored[wrong]).all():
-        return "nothing is there; write the pixels, or ignore this if they are left out on purpose"
-    if by := _shift(raster, rows, cols, stored, wrong, file, (0, -1, 1, -2, 2)):
-        return f"these are the pixels from {by[0]} rows and {by[1]} columns on; write them again in their place"
-    mirrored = slice(raster.shape[0] - rows.stop, raster.shape[0] - rows.start)
-    if _shift(raster, mirrored, cols, stored[::-1], wrong[::-1], file, (0,)):
-        return f"it is upside down; `ds.isel({raster.y}=slice(None, None, -1))` flips pixels and labels together"
-    return "is it the layer of another date? Write it again, or ignore this if it was corrected on purpose"
+def _read(file: Source, part: Part, by: tuple = (0, 0), how: Resampling = Resampling.nearest) -> np.ndarray:
+    """Return a file's values at pixels of the cube, shifted by some pixels, as floats; NaN where there is no data."""
+    (rows, cols), crs = part, file.raster.wkt
+    shape = rows.stop - rows.start, cols.stop - cols.start
+    values = np.empty(shape, np.result_type(file.src.dtypes[file.band - 1], np.float32))
+    place = file.raster.transform @ Affine.translation(cols.start + by[1], rows.start + by[0])
+    grid = {"dst_crs": crs, "dst_transform": place, "dst_nodata": np.nan, "resampling": how}
+    there = file.src.crs if file.misfit == OTHER_CRS else crs
+    try:
+        reproject(rasterio.band(file.src, file.band), values, src_crs=there, **grid)
+    except RasterioError as error:
+        raise RasterioIOError(f"{file.path}: {line(error)}") from None
+    return values
 
 
-def _shift(
-    raster: Raster, rows: slice, cols: slice, stored: np.ndarray, these: np.ndarray, file: Source, by: tuple
-) -> tuple | None:
+def _same(file: Source, stored: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return where the unpacked values are equal, or the packed ones if the file may be packed like the cube."""
+    packing = file.raster.packing
+    same = (stored == values) & (file.plain or file.packing == packing)
+    slack = 0.5001 * abs(packing[0]) if packing != (1, 0) else 0
+    ours, theirs = (x * scale + offset for x, (scale, offset) in ((stored, packing), (values, file.packing)))
+    return same if same.all() else same | np.isclose(ours, theirs, rtol=1e-6, atol=slack)
+
+
+def _compare(files: list[Source], part: Part, stored: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
+    """Return where a cube's pixel is of none of the files, and how many pixels differ from each file."""
+    right, known, empty = np.zeros(stored.shape, bool), np.zeros(stored.shape, bool), files[0].raster.is_blank(stored)
+    differ = {}
+    for file in files:
+        values = _read(file, part)
+        there = same = values == values
+        if not file.misfit:  # else the cube may have its resampled pixel
+            same = there & _same(file, stored, values)
+            empty |= stored == file.src.nodatavals[file.band - 1]
+        known, right, differ[file.path] = known | there, right | same, int((there & ~same).sum())
+    return ~np.where(known, right, empty), differ
+
+
+def _shift(file: Source, part: Part, stored: np.ndarray, these: np.ndarray, by: tuple) -> tuple | None:
     """Return the shift in rows and columns at which a file has these pixels, if they have more than one value."""
     for shift in product(by, repeat=2):
-        values = _read(file, raster, rows, cols, shift)
+        values = _read(file, part, shift)
         known = these & (values == values)
-        if known.any() and np.ptp(values[known]) and _same(raster, stored, values, file)[known].mean() > 0.99:
+        if known.any() and np.ptp(values[known]) and _same(file, stored, values)[known].mean() > 0.99:
             return shift
     return None
 
 
-def _resemble(raster: Raster, at: tuple[int, int], file: Source, spans: tuple) -> tuple[float, float, bool]:
+def _explain(file: Source, part: Part, stored: np.ndarray, wrong: np.ndarray) -> str:
+    """Return a probable cause of the wrong pixels in a part, and what to do."""
+    raster, (rows, cols) = file.raster, part
+    if raster.is_blank(stored[wrong]).all():
+        return "nothing is there; write the pixels, or ignore this if they are left out on purpose"
+    if by := _shift(file, part, stored, wrong, (0, -1, 1, -2, 2)):
+        return f"these are the pixels from {by[0]} rows and {by[1]} columns on; write them again in their place"
+    mirrored = slice(raster.shape[0] - rows.stop, raster.shape[0] - rows.start)
+    if _shift(file, (mirrored, cols), stored[::-1], wrong[::-1], (0,)):
+        return f"it is upside down; `ds.isel({raster.y}=slice(None, None, -1))` flips pixels and labels together"
+    return "is it the layer of another date? Write it again, or ignore this if it was corrected on purpose"
+
+
+def _resemble(file: Source, at: tuple[int, int], spans: tuple[range, range]) -> tuple[float, float, bool]:
     """Compare a file on another grid roughly.
 
     Returns
@@ -428,17 +428,16 @@ def _resemble(raster: Raster, at: tuple[int, int], file: Source, spans: tuple) -
         The share of the file's pixels that the cube has. How much closer the two are than if one were shuffled: 1 if
         all is equal, about 0 if they have nothing in common. Whether they are equal, but half a pixel apart.
     """
+    raster, ours, theirs, moved = file.raster, [], [], False
     how = Resampling.nearest if raster.has_classes else Resampling.average
-    ours, theirs, moved = [], [], False
-    for rows, cols in _windows(raster, spans, ROUGHLY):
-        stored = raster.read(rows, cols, *at)
-        values = _read(file, raster, rows, cols, how=how)
+    scale, offset = (1, 0) if file.plain else raster.packing
+    for part in _parts(raster, spans, ROUGHLY):
+        stored, values = raster.read(*part, *at), _read(file, part, how=how)
         known, blank = (values == values) & ~np.isin(values, raster.blanks), raster.is_blank(stored)
-        scale, offset = (1, 0) if file.plain else raster.packing
         ours.append(np.where(blank, np.nan, stored * scale + offset)[known])
         theirs.append(values[known] * file.packing[0] + file.packing[1])
         if file.misfit == HALF:
-            moved |= _shift(raster, rows, cols, stored, ~blank, file, (-0.5, 0, 0.5)) is not None
+            moved |= _shift(file, part, stored, ~blank, (-0.5, 0, 0.5)) is not None
     a, b = np.concatenate(ours), np.concatenate(theirs)
     there = a == a
     if not there.any():
@@ -450,52 +449,45 @@ def _resemble(raster: Raster, at: tuple[int, int], file: Source, spans: tuple) -
 
 def _check_pixels(raster: Raster, layers: dict[tuple[int, int], dict[str, int]], count: int | None) -> Problems:
     """Compare an array with the files of each step and band: exactly if they are on its grid, else roughly."""
-    compared, used, outside, half, unlike, example, advice = 0, set(), set(), [], [], "", ""
-    unused: list[str] = []
+    compared, used, outside, half, unused, unlike, example = 0, set(), set(), [], [], [], ""
     alike: dict[str, list[float]] = {}
     for at, job in layers.items():
         names = [raster.step(at[0])] * bool(raster.steps) + [f"{raster.bands} number {at[1]}"] * bool(raster.bands)
-        where = ", ".join(names) or "all"
+        where, wrong, total = ", ".join(names) or "all", 0, 0
         with ExitStack() as stack:
             opened = {path: stack.enter_context(rasterio.open(gdal_path(path))) for path in job}
             files = [_source(path, src, job[path], raster) for path, src in opened.items()]
-            differ = total = 0
             for file in files:
-                spans = _footprint(file, raster)
+                spans, differ, pixels = _footprint(file), 0, 0
                 if not all(spans):
                     outside.add(file.path)
                 elif file.misfit:
-                    covered, likeness, moved = _resemble(raster, at, file, spans)
+                    covered, likeness, moved = _resemble(file, at, spans)
                     text = f"{where}: {file.path} is {file.misfit}"
-                    if moved:
-                        half.append(text)
+                    half += [text] * moved
                     if covered < 0.5 or likeness < ALIKE:
                         text = f"{text}; the cube has {covered:.0%} of it, with a likeness of {likeness:.2f} of 1"
                         yield FAIL, text, "check its location, date and scale, and whether it is upside down"
                     else:
                         alike.setdefault(file.misfit, []).append(likeness)
                 else:
-                    used.add(file.path)
-                    own = whole = 0
-                    for rows, cols in _windows(raster, spans, count):
-                        stored = raster.read(rows, cols, *at)
-                        wrong = _wrong(raster, stored, rows, cols, files)
-                        differ, total = differ + int(wrong.sum()), total + wrong.size
-                        if len(files) > 1:
-                            own += int(_wrong(raster, stored, rows, cols, [file]).sum())
-                            whole += wrong.size
-                        if wrong.any() and not advice:
-                            row, col = np.argwhere(wrong)[0]
-                            theirs = _read(file, raster, rows, cols)[row, col]
-                            example = f"row {rows.start + row}, column {cols.start + col}: {stored[row, col]}"
-                            example += f" instead of {theirs:g} in {file.path}"
-                            advice = _explain(raster, rows, cols, stored, wrong, file)
-                    if own > whole / 2:
-                        used.discard(file.path)
+                    for part in _parts(raster, spans, count):
+                        stored = raster.read(*part, *at)
+                        bad, others = _compare(files, part, stored)
+                        wrong, pixels, differ = wrong + int(bad.sum()), pixels + bad.size, differ + others[file.path]
+                        if bad.any() and not example:
+                            row, col = np.argwhere(bad)[0]
+                            example = f"row {part[0].start + row}, column {part[1].start + col}: {stored[row, col]}"
+                            example += f" instead of {_read(file, part)[row, col]:g} in {file.path}"
+                            advice = _explain(file, part, stored, bad)
+                    total += pixels
+                    if differ > pixels / 2:
                         unused.append(f"{where}: {file.path}")
-            compared += total
-            if differ:
-                unlike.append(f"{where}: {differ:,} of {total:,} pixels differ")
+                    else:
+                        used.add(file.path)
+        compared += total
+        if wrong:
+            unlike.append(f"{where}: {wrong:,} of {total:,} pixels differ")
     if half and not used:  # otherwise they may have been moved to the other files' grid
         yield FAIL, f"{half[0]}, and has the same pixels{more(half)}", "assign the centers of pixels as coordinates"
     if unlike:  # in one finding, because they probably have one cause
