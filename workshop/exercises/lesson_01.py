@@ -1,14 +1,12 @@
 """Checks of lesson 01 (fundamentals)."""
 
-from functools import cache
+from reprlib import repr as short
 
 import numpy as np
-import rasterio
-from rasterio.windows import Window
 
-from workshop.exercises.boxes import is_close, recognize
+from workshop.exercises.boxes import expect, is_close, read_box, recognize
 from workshop.exercises.verdicts import NotRightError, exercise
-from workshop.tiles import DATA, RESOLUTION, SAMPLE_TILE, TILE_SIZE, tile_path
+from workshop.tiles import DATA, RESOLUTION, TEACHING_WINDOW, TILE_SIZE
 
 
 @exercise(
@@ -20,12 +18,9 @@ from workshop.tiles import DATA, RESOLUTION, SAMPLE_TILE, TILE_SIZE, tile_path
 )
 def _pixel_center(answer: tuple[float, float]) -> str:
     row, col = 36_600, 31_200
-    if np.shape(answer) != (2,):
-        found = f"{len(answer)} numbers" if np.ndim(answer) == 1 else type(answer).__name__
-        raise NotRightError(f"Expected a pair (longitude, latitude) in degrees, found {found}.")
+    if np.shape(answer) != (2,) or any(isinstance(part, str) for part in answer):
+        raise NotRightError(f"Expected a pair of numbers (longitude, latitude) in degrees, found {short(answer)}.")
     lon, lat = answer
-    if isinstance(lon, str) or isinstance(lat, str):
-        raise NotRightError("Expected a pair of numbers, found text: leave out the quotes.")
 
     def place(row: float, col: float) -> tuple[float, float]:
         return -120 + col * RESOLUTION, 50 - row * RESOLUTION
@@ -60,29 +55,18 @@ def _read_amplification(answer: float) -> str:
     size = 512
     right = TILE_SIZE / size
     total = "This counts pixels. Divide the decoded pixels by the 512 x 512 that you wanted."
-    wasted = (
-        f"{right - 1} counts only the extra pixels per pixel wanted. Count everything that's decoded, including the "
-        "pixels you wanted: that's one more."
-    )
     recognize(
         answer,
         (1, "A strip is compressed as a whole, so you have to decode it as a whole, and that's more than the view."),
         (right**2, "Only the strips that cross the view are decoded, not the whole map."),
         (1 / right, "Upside down: decoded pixels divided by wanted pixels is larger than 1."),
-        (right - 1, wasted, 1e-3),
+        (right - 1, "This counts only the extra pixels. Count everything that's decoded: that's one more.", 1e-3),
         (size * TILE_SIZE, total),
         (TILE_SIZE, total),
     )
     if not abs(float(answer) - right) <= 0.5:
         raise NotRightError(f"{answer} isn't right: 512 strips of {TILE_SIZE:,} pixels are decoded for 512 x 512.")
     return f"512 whole strips for a view 512 pixels wide: {right} pixels are decoded per pixel wanted."
-
-
-@cache
-def _window() -> np.ndarray:
-    """Return the sample's teaching window, read with rasterio alone."""
-    with rasterio.open(tile_path(SAMPLE_TILE, 2000, root=DATA)) as src:
-        return src.read(1, window=Window(30_000, 36_000, 4000, 2000))
 
 
 @exercise(
@@ -105,55 +89,44 @@ def _chunk_by_hand(key: str, opened: np.ndarray) -> str:
             if undone
             else "These are the bytes as they're stored. Undo the codec first: decode them with Zstandard."
         )
-    if not isinstance(opened, np.ndarray):
-        raise NotRightError(f"The key is right. Expected the chunk as a NumPy array, found {type(opened).__name__}.")
-    if opened.dtype != np.uint8:
-        raise NotRightError(f"Expected an array of uint8, one byte per pixel, found {opened.dtype}.")
-    if opened.shape == (size * size,):
-        raise NotRightError(f"The pixels are there, in one long row: reshape them to ({size}, {size}).")
-    if opened.shape == (2000 - i * size, 4000 - j * size):
+    expect(opened, np.ndarray, "the chunk as a NumPy array")
+    inside = read_box(2000, TEACHING_WINDOW, DATA)[i * size :, j * size :]
+    if opened.shape == inside.shape:
         raise NotRightError(
             f"This is a slice of the array, which ends at the edge. The chunk has the full shape, ({size}, {size}): "
             "open its file."
         )
-    if opened.shape != (size, size):
-        raise NotRightError(f"Expected the shape ({size}, {size}), as every chunk has it, found {opened.shape}.")
-    pixels = _window()
-    inside = pixels[i * size :, j * size :]
+    if (opened.shape, opened.dtype) != ((size, size), np.uint8):
+        raise NotRightError(
+            f"Expected ({size}, {size}) pixels of uint8, found {opened.shape} of {opened.dtype}: `np.frombuffer` "
+            "takes the type and gives one long row; reshape it."
+        )
     expected = np.full((size, size), 255, np.uint8)
     expected[: inside.shape[0], : inside.shape[1]] = inside
-    if np.array_equal(opened, expected):
-        here = row % size, col % size
-        return (
-            f"In the chunk, the pixel is in row {here[0]} and column {here[1]}, and its class is {opened[here]}. Past "
-            "the array's edge, the chunk has the fill value, 255."
+    if not np.array_equal(opened, expected):
+        raise NotRightError(
+            "The key is right, but these aren't that chunk's pixels: read the file with the name `chunk_key`."
         )
-    if np.array_equal(opened[: inside.shape[0], : inside.shape[1]], inside):
-        raise NotRightError("The pixels are right, but not what the chunk has past the array's edge: open its file.")
-    if np.array_equal(opened, pixels[size : 2 * size, 3 * size : 4 * size]):
-        raise NotRightError("The key is right, but this is the lesson's chunk, c/1/3: use `chunk_key` in the path.")
-    raise NotRightError(
-        "The key is right, but these aren't that chunk's pixels: read the file with the name `chunk_key`."
+    here = row % size, col % size
+    return (
+        f"In the chunk, the pixel is in row {here[0]} and column {here[1]}, and its class is {opened[here]}. Past "
+        "the array's edge, the chunk has the fill value, 255."
     )
 
 
 def _check_key(key: str, row: int, col: int, size: int) -> None:
     """Raise unless a key is that of the chunk that holds a pixel."""
+    expect(key, str, "a key such as 'c/0/0'")
     i, j = row // size, col // size
-    if isinstance(key, tuple | list):
-        right = "The numbers are right, but a key is text" if list(key)[-2:] == [i, j] else "A key is text"
-        raise NotRightError(f"{right}, not a {type(key).__name__}: expected one such as 'c/0/0', found {key}.")
-    if not isinstance(key, str):
-        raise NotRightError(f"Expected a key such as 'c/0/0', found {type(key).__name__}.")
     key = key.strip("/").removeprefix("lulc/")
     right = f"c/{i}/{j}"
     if key == right:
         return
-    if key.replace(".", "/") in (right, right.removeprefix("c/")):
-        raise NotRightError(
-            "The numbers are right. A key of Zarr version 3 begins with 'c' and separates them with '/'."
-        )
+    form = "The numbers are right. A key of Zarr version 3 begins with 'c' and separates them with '/'."
     mistakes = {
+        f"{i}/{j}": form,
+        f"{i}.{j}": form,
+        f"c.{i}.{j}": form,
         f"c/{j}/{i}": "The axes are swapped: the array is (y, x), so the row's number comes first.",
         f"c/{i + 1}/{j + 1}": "Chunks are counted from 0, not from 1.",
         f"c/{round(row / size)}/{round(col / size)}": "Use integer division, not rounding.",

@@ -1,6 +1,5 @@
 """Checks of lesson 03 (a time series)."""
 
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -8,13 +7,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 import zarr
-from pyproj import Geod
 
-from workshop.exercises.boxes import check_place, read_box, recognize
+from workshop.exercises.boxes import check_layers, check_place, expect, read_box, recognize, row_km2
+from workshop.exercises.lesson_02 import CITY
 from workshop.exercises.verdicts import NotRightError, exercise
-from workshop.tiles import RESOLUTION, TEACHING_WINDOW, YEARS, Box
+from workshop.tiles import RESOLUTION, TEACHING_WINDOW, YEARS
 
-_CITY = Box(west=-112.0, south=40.65, east=-111.8, north=40.85)
 _CITY_YEARS = (2000, 2010, 2020)
 _CITY_CHUNKS = (1, 400, 400)
 _AXES = ("year", "y", "x")
@@ -44,16 +42,15 @@ whole Zarr chunks: open with `chunks={"y": 1000}`, or load the cube before you w
 def _city_years(answer: Any) -> str:
     group = _open_group(answer)
     array = _lulc(group)
-    _check_years(group)
-    if array.dtype != np.uint8:
+    years = tuple(group["year"][:].tolist())
+    if years != _CITY_YEARS:
+        raise NotRightError(f"The years are {years}; we want {_CITY_YEARS}, in this order.")
+    floats = {"scale_factor", "add_offset", "_FillValue"} & set(array.attrs)
+    if array.dtype != np.uint8 or floats:
         raise NotRightError(
-            f"The codes were stored as {array.dtype}, but they must stay uint8. masked=True makes floats, and so does "
-            "a join that fills gaps with NaN."
-        )
-    if floats := {"scale_factor", "add_offset", "_FillValue"} & set(array.attrs):
-        raise NotRightError(
-            f"The array has the attribute {sorted(floats)[0]}, so xarray turns the codes into floats when it reads "
-            "them. tiles.open_tile leaves it out."
+            f"The codes must stay uint8, and without attributes that make floats on reading; found {array.dtype} with "
+            f"{sorted(floats) or 'none'}. masked=True makes floats, and so does a join that fills gaps; "
+            "tiles.open_tile leaves the attributes out."
         )
     _check_labels(group)
     if array.chunks != _CITY_CHUNKS:
@@ -65,59 +62,36 @@ def _city_years(answer: Any) -> str:
             f"{array.fill_value}. Put 255 (no data) into `encoding`."
         )
     _check_georeference(group)
-    for index, year in enumerate(_CITY_YEARS):
-        _check_layer(array[index], year)
-    built = ", ".join(f"{year}: {100 * np.mean(read_box(year, _CITY) == 250):.1f} %" for year in _CITY_YEARS)
+    check_layers(array, _CITY_YEARS, CITY)
+    built = ", ".join(f"{year}: {100 * np.mean(read_box(year, CITY) == 250):.1f} %" for year in _CITY_YEARS)
     return f"All pixels equal those of the files, in {array.nchunks} Zarr chunks. Built-up land in the box: {built}."
 
 
 def _open_group(answer: Any) -> zarr.Group:
-    if isinstance(answer, xr.DataArray | xr.Dataset):
-        lazy = "lazy and " if answer.chunks else ""
-        raise NotRightError(
-            f"This is the {type(answer).__name__} ({lazy}in this kernel only). Write it, and hand over the store."
-        )
-    wanted = "Hand over the store that you wrote to, such as bucket.zarr('city-years.zarr')"
-    if not isinstance(answer, zarr.abc.store.Store | str | Path):
-        raise NotRightError(f"{wanted}; found {type(answer).__name__}.")
+    wanted = "the store that you wrote to, such as bucket.zarr('city-years.zarr')"
+    expect(answer, zarr.abc.store.Store | str | Path, wanted)
     try:
         return zarr.open_group(answer, mode="r", use_consolidated=False)
     except FileNotFoundError:
-        if isinstance(answer, str | Path):
-            raise NotRightError(f"{wanted}; found a name, {str(answer)!r}, which isn't a store here.") from None
-        raise NotRightError("There is nothing in this store yet: write the cube into it with `to_zarr`.") from None
+        raise NotRightError(f"There is nothing here yet: write the cube with `to_zarr`, and give {wanted}.") from None
 
 
 def _lulc(group: zarr.Group) -> zarr.Array:
     names = [name for name, _ in group.arrays()]
     if "lulc" not in names:
         raise NotRightError(f"The store has the arrays {', '.join(sorted(names)) or 'none'}; `lulc` is missing.")
-    dims = group["lulc"].metadata.dimension_names
-    if "year" not in dims:
+    dims = tuple(group["lulc"].metadata.dimension_names or ())
+    if dims != _AXES:
         raise NotRightError(
-            f"The axes are {dims}, without a year: give each layer one with expand_dims(year=[year]), then concat."
+            f"The axes are {dims}; we want {_AXES}. expand_dims(year=[year]) gives each layer a year, before concat, "
+            "and squeeze takes out a band."
         )
-    if tuple(dims) != _AXES:
-        extra = " Squeeze out the band." if "band" in dims else ""
-        raise NotRightError(f"The axes are {dims}; we want {_AXES}.{extra}")
     if missing := [name for name in _AXES if name not in names]:
         raise NotRightError(
             f"The axis {missing[0]} has no labels. expand_dims({missing[0]}=[...]) makes an axis with labels, before "
             "concat."
         )
     return group["lulc"]
-
-
-def _check_years(group: zarr.Group) -> None:
-    found = tuple(group["year"][:].tolist())
-    if found == _CITY_YEARS:
-        return
-    wanted = f"we want {', '.join(map(str, _CITY_YEARS))}"
-    if sorted(found) == list(_CITY_YEARS):
-        raise NotRightError(f"The years are in the order {', '.join(map(str, found))}; {wanted}.")
-    if found == tuple(range(len(_CITY_YEARS))):
-        raise NotRightError(f"The year labels are the positions 0, 1 and 2; {wanted}.")
-    raise NotRightError(f"The years are {', '.join(map(str, found)) or 'none'}; {wanted}.")
 
 
 def _check_labels(group: zarr.Group) -> None:
@@ -133,7 +107,7 @@ def _check_labels(group: zarr.Group) -> None:
                 'and the join kept them all. join="exact" would have told you.'
             )
     zeros = np.broadcast_to(np.uint8(0), (labels["y"].size, labels["x"].size))
-    check_place(xr.DataArray(zeros, labels, ("y", "x")), _CITY)
+    check_place(xr.DataArray(zeros, labels, ("y", "x")), CITY)
 
 
 def _check_georeference(group: zarr.Group) -> None:
@@ -143,27 +117,11 @@ def _check_georeference(group: zarr.Group) -> None:
             "replaces what the array brought along."
         )
     found = [float(number) for number in str(group["spatial_ref"].attrs.get("GeoTransform", "")).split()]
-    if not np.allclose(found or 0, [_CITY.west, RESOLUTION, 0, _CITY.north, 0, -RESOLUTION], rtol=0, atol=1e-7):
+    if not np.allclose(found or 0, [CITY.west, RESOLUTION, 0, CITY.north, 0, -RESOLUTION], rtol=0, atol=1e-7):
         raise NotRightError(
             "The GeoTransform in spatial_ref isn't that of the box, so GDAL would put the cube somewhere else. "
             "`tiles.select_box` writes the right one, and so does `conventions.describe`."
         )
-
-
-def _check_layer(found: np.ndarray, year: int) -> None:
-    right = read_box(year, _CITY)
-    wrong = int((found != right).sum())
-    if not wrong:
-        return
-    for other in YEARS:
-        if np.array_equal(found, read_box(other, _CITY)):
-            raise NotRightError(f"The layer labeled {year} holds the pixels of {other}: labels and layers don't match.")
-    if (found == 255).all():
-        raise NotRightError(
-            f"The layer of {year} reads as 255 everywhere: it was described, but its chunks were never written. With "
-            "compute=False, `to_zarr` only makes tasks."
-        )
-    raise NotRightError(f"In {year}, {wrong:,} of {right.size:,} pixels differ from those of the file.")
 
 
 @exercise(
@@ -180,53 +138,36 @@ field_to_street = float((street * ____).sum())
 def _cropland_to_city(answer: float) -> str:
     years = [read_box(year, TEACHING_WINDOW) for year in YEARS]
     before, after = years[0], years[-1]
-    right = (before == 244) & (after == 250)
-    if abs(float(answer) - _km2(right)) <= max(0.0101, 2e-5 * _km2(right)):  # two decimals, rounded or cut off
-        return f"{_km2(right):.2f} km², out of {_km2(before == 244):.1f} km² that were cropland in 2000."
-    wrong = {
-        "This adds up the steps between the years; compare 2000 and 2020 alone.": sum(
-            _km2((a == 244) & (b == 250)) for a, b in pairwise(years)
-        ),
-        "This is all built-up land of 2020, whatever it was before.": _km2(after == 250),
-        "This is how much built-up land grew; part of it grew on land that wasn't cropland.": _km2(after == 250)
-        - _km2(before == 250),
-        "This is how much cropland was lost; part of it became something other than built-up land.": _km2(before == 244)
-        - _km2(after == 244),
-        "This is the way back, from built-up land to cropland.": _km2((before == 250) & (after == 244)),
-        "This takes one condition or the other; both must hold for a pixel: use &.": _km2(
-            (before == 244) | (after == 250)
-        ),
-        "A difference of 6 between two codes has many causes, and uint8 wraps around below 0; compare the codes.": _km2(
-            after - before == 250 - 244
-        ),
-    }
-    if float(answer) in (round(_km2(right)), round(_km2(right), 1)):
+    crops, built = before == 244, after == 250
+    right = _km2(crops & built)
+    if abs(float(answer) - right) <= max(0.0101, 2e-5 * right):  # two decimals, rounded or cut off
+        return f"{right:.2f} km², out of {_km2(crops):.1f} km² that were cropland in 2000."
+    if float(answer) in (round(right), round(right, 1)):
         raise NotRightError(
             f"{answer} is the right number, rounded. Give at least two decimals, which show that each row has its own "
             "area."
         )
-    pixels = int(right.sum())
+    pixels, steps = int((crops & built).sum()), sum(_km2((a == 244) & (b == 250)) for a, b in pairwise(years))
+    grown, lost = _km2(built) - _km2(before == 250), _km2(crops) - _km2(after == 244)
+    wraps = "A difference of 6 between two codes has many causes, and uint8 wraps around below 0; compare the codes."
     recognize(
         answer,
         (pixels, f"{pixels:,} is a number of pixels; we want km². Weight each row by the area of its pixels."),
-        (1e6 * _km2(right), "That's in square meters; we want km².", 4e-4),
+        (1e6 * right, "That's in square meters; we want km².", 4e-4),
         (pixels * 900 / 1e6, "No pixel here covers 900 m² (30 m x 30 m): use the area of each row's pixels.", 4e-4),
-        (pixels * _row_km2()[0], "The northernmost row has the smallest pixels: give each row its own area.", 1e-4),
-        (pixels * _row_km2()[-1], "The southernmost row has the largest pixels: give each row its own area.", 1e-4),
-        (pixels * _row_km2().mean(), "One pixel area for all rows comes close; give each row its own area.", 5e-5),
-        *((number, message, 4e-4) for message, number in wrong.items()),
+        (pixels * row_km2()[0], "The northernmost row has the smallest pixels: give each row its own area.", 1e-4),
+        (pixels * row_km2()[-1], "The southernmost row has the largest pixels: give each row its own area.", 1e-4),
+        (pixels * row_km2().mean(), "One pixel area for all rows comes close; give each row its own area.", 5e-5),
+        (steps, "This adds up the steps between the years; compare 2000 and 2020 alone.", 4e-4),
+        (_km2(built), "This is all built-up land of 2020, whatever it was before.", 4e-4),
+        (grown, "This is how much built-up land grew; part of it grew on land that wasn't cropland.", 4e-4),
+        (lost, "This is how much cropland was lost; part of it became something other than built-up land.", 4e-4),
+        (_km2((before == 250) & (after == 244)), "This is the way back, from built-up land to cropland.", 4e-4),
+        (_km2(crops | built), "This takes one condition or the other; both must hold for a pixel: use &.", 4e-4),
+        (_km2(after - before == 250 - 244), wraps, 4e-4),
     )
     raise NotRightError(f"{float(answer):,.2f} isn't right: take the pixels that are 244 in 2000 and 250 in 2020.")
 
 
-@cache
-def _row_km2() -> np.ndarray:
-    """Return the area of a pixel of each row of the teaching window, as a polygon on the ellipsoid."""
-    geod, side = Geod(ellps="WGS84"), RESOLUTION
-    edges = TEACHING_WINDOW.north - np.arange(2001) * side
-    corners = [([0, side, side, 0], [south, south, north, north]) for north, south in pairwise(edges)]
-    return np.array([abs(geod.polygon_area_perimeter(*square)[0]) for square in corners]) / 1e6
-
-
 def _km2(mask: np.ndarray) -> float:
-    return float(_row_km2() @ mask.sum(axis=1))
+    return float(row_km2() @ mask.sum(axis=1))
