@@ -33,9 +33,7 @@ def _air_file(first_year: int = 2013, last_year: int = 2014) -> tuple[int, np.nd
 )
 def _position(answer: int) -> str:
     offset, values = _air_file()
-    if float(answer) != int(answer):
-        raise NotRightError(f"{answer} is between two bytes. Count whole values, then whole bytes.")
-    answer, wanted = int(answer), (1000, 10, 20)
+    answer, wanted = float(answer), (1000, 10, 20)
     index, other_order = (int(np.ravel_multi_index(wanted, values.shape, order=order)) for order in "CF")
     if answer == offset + index * 2:
         stored = int(values[wanted])
@@ -48,13 +46,35 @@ def _position(answer: int) -> str:
         (offset + other_order * 2, "That is the place if time varied fastest. The last axis (longitude) does."),
     )
     if not offset <= answer < offset + values.nbytes:
-        raise NotRightError(
-            f"That is outside the array, which covers the bytes {offset:,} to {offset + values.nbytes - 1:,}."
-        )
+        raise NotRightError(f"That is outside the array, the bytes {offset:,} to {offset + values.nbytes - 1:,}.")
     if (answer - offset) % 2:
         raise NotRightError("That is the middle of a value: each begins an even number of bytes after the first.")
-    found = tuple(int(k) for k in np.unravel_index((answer - offset) // 2, values.shape))
+    found = tuple(int(k) for k in np.unravel_index(int(answer - offset) // 2, values.shape))
     raise NotRightError(f"That is where the value at the indices {found} starts. We want {wanted}.")
+
+
+def _open(repo: icechunk.Repository) -> tuple[icechunk.Session, zarr.Group]:
+    """Return a session of main, and the group that was committed there."""
+    session = repo.readonly_session("main")
+    try:
+        return session, zarr.open_group(session.store, mode="r")
+    except GroupNotFoundError:
+        raise NotRightError("main is empty: write the references in a session, then commit it.") from None
+
+
+def _follow(session: icechunk.Session, path: str, place: tuple[slice, ...] = ()) -> np.ndarray:
+    """Return values of an array, which must be references, or raise why they cannot be read."""
+    array = zarr.open_array(session.store, path=path, mode="r")
+    kinds = {str(session.chunk_type(f"/{path}", [k, 0, 0])) for k in range(array.cdata_shape[0])}
+    if kinds != {"ChunkType.virtual"}:
+        raise NotRightError(f"{path}: the values were copied. Expected references (`open_virtual_dataset`, then `vz`).")
+    try:
+        return array[place]
+    except icechunk.IcechunkError as error:
+        reason = str(error)
+        if "authorize" in reason:
+            reason = "create or open the repository with authorize_virtual_chunk_access, as in the lesson."
+        raise NotRightError(f"{path}: the references cannot be followed: {reason}") from None
 
 
 @exercise(
@@ -66,38 +86,13 @@ def _position(answer: int) -> str:
     "group=str(year))`.",
 )
 def _groups(repo: icechunk.Repository) -> str:
-    if not isinstance(repo, icechunk.Repository):
-        raise NotRightError(f"Expected the repository, found {type(repo).__name__}.")
-    session = repo.readonly_session("main")
-    try:
-        root = zarr.open_group(session.store, mode="r")
-    except GroupNotFoundError:
-        raise NotRightError("main is empty: write the references in a session, then commit it.") from None
+    session, root = _open(repo)
     if sorted(root.keys()) == ["2013"]:
-        raise NotRightError(
-            "Only 2013 was committed. A session cannot be used after its commit, so commit once, after the loop. Or "
-            "open a new session per year."
-        )
+        raise NotRightError("Only 2013 was committed, and a session ends with its commit: commit once, after the loop.")
     for year in (2013, 2014, 2015, 2016):
-        if str(year) not in root or "air" not in root[str(year)]:
+        if f"{year}/air" not in root:
             raise NotRightError(f"There is no group {str(year)!r} with the array air; found {sorted(root.keys())}.")
-        array = root[str(year)]["air"]
-        _, expected = _air_file(year, year)
-        if array.shape != expected.shape:
-            raise NotRightError(
-                f"{year}: expected the shape {expected.shape}, found {array.shape}. Is it the file of another year?"
-            )
-        kinds = {str(session.chunk_type(f"/{year}/air", [k, 0, 0])) for k in range(array.cdata_shape[0])}
-        if kinds != {"ChunkType.virtual"}:
-            raise NotRightError(f"{year}: the values were copied. Expected references (open_virtual, then vz).")
-        try:
-            found = array[:]
-        except icechunk.IcechunkError as error:
-            reason = str(error)
-            if "authorize" in reason:
-                reason = "create or open the repository with authorize_virtual_chunk_access=allowed."
-            raise NotRightError(f"{year}: the references cannot be followed: {reason}") from None
-        if not np.array_equal(found, expected):
+        if not np.array_equal(_follow(session, f"{year}/air"), _air_file(year, year)[1]):
             raise NotRightError(f"{year}: the references lead to other values. Is this the file of {year}?")
     return "Four groups, two chunk sizes, and no value copied."
 
@@ -126,13 +121,7 @@ session.commit("References into 2020")
     "axis that grows: `append_dim=...`, as in section 5.",
 )
 def _own_references(repo: icechunk.Repository) -> str:
-    if not isinstance(repo, icechunk.Repository):
-        raise NotRightError(f"Expected the repository, found {type(repo).__name__}.")
-    session = repo.readonly_session("main")
-    try:
-        root = zarr.open_group(session.store, mode="r")
-    except GroupNotFoundError:
-        raise NotRightError("main is empty: write the references in a session, then commit it.") from None
+    session, root = _open(repo)
     if "lulc" not in root:
         raise NotRightError(f"There is no array lulc on main, found {sorted(root.keys())}. Rename the array 0.")
     if "source_digest" in root:
@@ -143,19 +132,12 @@ def _own_references(repo: icechunk.Repository) -> str:
         raise NotRightError(f"Expected the axes (year, y, x), found ({', '.join(map(str, axes))}): see expand_dims.")
     if missing := [name for name in axes if name not in root]:
         raise NotRightError(f"Coordinates are missing: {', '.join(missing)}. Assign them before you write.")
-    _check_years(root["year"][:].tolist())
+    if (years := root["year"][:].tolist()) != [2015, 2020]:
+        raise NotRightError(f"Expected the years [2015, 2020], found {years}: write 2015 first, then append 2020 once.")
     if array.shape[1:] != (TILE_SIZE, TILE_SIZE):
         raise NotRightError(f"Expected the whole tile, {TILE_SIZE} x {TILE_SIZE} pixels, found {array.shape[1:]}.")
-    if {str(session.chunk_type("/lulc", [k, 0, 0])) for k in (0, 1)} != {"ChunkType.virtual"}:
-        raise NotRightError("The pixels were copied. Expected references to the tile's strips.")
     _check_centers(root["x"][:], root["y"][:])
-    try:
-        found = array[:, 36_000:37_000, 30_000:30_400]  # the box of lesson 05
-    except icechunk.IcechunkError as error:
-        reason = str(error)
-        if "authorize" in reason:
-            reason = "create or open the repository with authorize_virtual_chunk_access=tile_access."
-        raise NotRightError(f"The references cannot be followed: {reason}") from None
+    found = _follow(session, "lulc", np.s_[:, 36_000:37_000, 30_000:30_400])  # the box of lesson 05
     for k, year in enumerate((2015, 2020)):
         if not np.array_equal(found[k], read_box(year, DEFECT_BOX)):
             raise NotRightError(f"The pixels of {year} differ from those of its file. Does locate_tile get the year?")
@@ -164,28 +146,11 @@ def _own_references(repo: icechunk.Repository) -> str:
     return "Two years, two commits, and no pixel copied."
 
 
-def _check_years(years: list[int]) -> None:
-    if years == [2015]:
-        raise NotRightError("Only 2015 is on main. Append 2020 in a new session, and commit that, too.")
-    if years == [2020]:
-        raise NotRightError("Only 2020 is on main: without append_dim, a write replaces what is there.")
-    if len(set(years)) < len(years):
-        raise NotRightError(f"The years are {years}: one was appended twice, which nothing checks. Take another path.")
-    if years != [2015, 2020]:
-        raise NotRightError(f"Expected the years [2015, 2020], found {years}.")
-
-
 def _check_centers(x: np.ndarray, y: np.ndarray) -> None:
     """Raise unless these are the centers of the sample tile's pixels, as rasterio has them."""
     with rasterio.open(gdal_path(tile_path(SAMPLE_TILE, 2015))) as src:
-        west, north = src.transform.c, src.transform.f
-    if y[0] < y[-1]:
-        raise NotRightError("The rows are upside down: y falls from north to south.")
-    off = (x[0] - west) / RESOLUTION - 0.5, (north - y[0]) / RESOLUTION - 0.5
-    if max(map(abs, off)) > 0.05:
-        if np.allclose(np.abs(off), 0.5, atol=0.05):
-            raise NotRightError(
-                "The coordinates are half a pixel off: they belong to the pixels' centers. The tiepoint is a corner "
-                "if raster_type is 1, and a center if it is 2."
-            )
-        raise NotRightError(f"x and y begin at {x[0]}, {y[0]}. Take those of section 6: they fit every year.")
+        place = src.transform
+    centers = np.arange(TILE_SIZE) + 0.5
+    for found, wanted in ((x, place.c + centers * place.a), (y, place.f + centers * place.e)):
+        if not np.allclose(found, wanted, rtol=0, atol=0.05 * RESOLUTION):
+            raise NotRightError(f"x and y begin at {x[0]}, {y[0]}. Take those of section 6, the pixels' centers.")

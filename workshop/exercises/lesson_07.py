@@ -1,7 +1,6 @@
 """Checks of lesson 07 (the cube of the world)."""
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import icechunk
@@ -11,6 +10,7 @@ import zarr
 from rasterio.windows import Window
 
 from workshop import repository, world
+from workshop.exercises.boxes import count, read_box
 from workshop.exercises.verdicts import NotRightError, exercise
 from workshop.tiles import YEARS, Box, gdal_path, tile_path
 
@@ -23,43 +23,33 @@ from workshop.tiles import YEARS, Box, gdal_path, tile_path
     "Columns count from 180 west eastward; west of Greenwich, the longitude is negative, too.",
 )
 def _place(answer: tuple[int, int]) -> str:
-    if isinstance(answer, set):
-        raise NotRightError("A set has no order: expected a tuple, (row, column).")
-    if any(isinstance(part, str) for part in answer):
-        raise NotRightError("Expected numbers, found text: leave out the quotes.")
-    if any(isinstance(part, slice) for part in answer):
-        raise NotRightError("Expected two whole numbers, found slices: give the row and the column where they start.")
+    if isinstance(answer, set) or any(isinstance(part, str) for part in answer):
+        raise NotRightError(f"Expected a tuple of two numbers, (row, column), found {answer!r}.")
     row, col = (float(part) for part in answer)
     right = (360_000, 480_000)  # 90 and 120 degrees from (80 N, 180 W), 4000 pixels each
     if (row, col) == right:
         return "From the grid's corner, it's 90 degrees down and 120 degrees across."
-    if not (row.is_integer() and col.is_integer()):
-        raise NotRightError("Pixels are counted in whole numbers: expected two integers.")
     mistakes = {
         right[::-1]: "The numbers are right, but in the wrong order: row (y) first, then column (x).",
         (9, 12): "These are the tile's row and column among tiles; expected those of its first pixel.",
         (360, 480): "These are the tile's row and column among chunks of 1000 x 1000 pixels; expected pixels.",
-        (right[0] + 1, right[1] + 1): "Counting begins at 0: you're one row and one column too far.",
+        (90, 120): "These are the distances in degrees: times 4000 pixels per degree.",
     }
     if (row, col) in mistakes:
         raise NotRightError(mistakes[row, col])
-    if row == 90 or col == 120:
-        raise NotRightError("These are the distances in degrees: times 4000 pixels per degree.")
     if col == 240_000:
         raise NotRightError("The column counts from 0 degrees or from the east; the grid begins at 180 west.")
     if col != right[1]:
-        raise NotRightError(f"The column isn't {col:,.0f}: how many pixels is 60 west from 180 west?")
+        raise NotRightError(f"The column isn't {col:,.10g}: counted from 0, how many pixels is 60 west from 180 west?")
     if row in (200_000, 240_000, 160_000):
-        raise NotRightError(
-            "The row counts from the south, or takes 10 south for its lower edge; row 0 is at 80 north."
-        )
+        raise NotRightError("The row counts from the south, or to the tile's lower edge; row 0 is at 80 north.")
     if row in (280_000, 40_000):
         raise NotRightError("South of the equator the latitude is negative: 80 - (-10).")
-    raise NotRightError(f"The column is right, but the row isn't {row:,.0f}: how many pixels is 10 S from 80 N?")
+    raise NotRightError(f"The column is right, but the row isn't {row:,.10g}: how many pixels is 10 S from 80 N?")
 
 
-NAME = "50N_120W"
 CHUNK = (156, 272)  # in the cube; its corner at 41 N, 112 W is 39 and 68 degrees from (80 N, 180 W), four chunks each
+PLACE = Box(west=-112.0, south=40.75, east=-111.75, north=41.0)
 SKELETON = """
 Fill in the gaps:
 
@@ -80,16 +70,9 @@ session.____("One chunk in five years")
 """
 
 
-@cache
-def _read_chunk(year: int) -> np.ndarray:
-    """Return the pixels of this chunk in one year, from the tile."""
-    with rasterio.open(gdal_path(tile_path(NAME, year))) as src:
-        return src.read(1, window=Window(32_000, 36_000, 1000, 1000))
-
-
 @exercise(
     "07-2",
-    expects="the repository, your function, your session and a list of five forks",
+    expects="the repository by_hand, your function, your session and a list of five forks",
     hint=SKELETON,
     more="In the cube, the chunk's first row is `(80 - 41) * 4000`, and its first column is `(-112 + 180) * 4000`. The "
     "tile begins at 50 north and 120 west, so in the tile they are `(50 - 41) * 4000` and `(-112 + 120) * 4000`. "
@@ -97,14 +80,10 @@ def _read_chunk(year: int) -> np.ndarray:
     "year gets a fork of its own. Merge all five into the session they came from, then commit it.",
 )
 def _worker(repo: icechunk.Repository, write_year: Callable, session: Any, forks: Any) -> str:
-    if not isinstance(repo, icechunk.Repository):
-        raise NotRightError(f"Expected the repository by_hand, found {type(repo).__name__}.")
-    if not callable(write_year):
-        raise NotRightError(f"Expected a function write_year(fork, year), found {type(write_year).__name__}.")
     _try_worker(repo, write_year)
     rows, cols = (slice(k * 1000, (k + 1) * 1000) for k in CHUNK)
     lulc = zarr.open_array(repo.readonly_session("main").store, path="lulc", mode="r")
-    missing = [year for k, year in enumerate(YEARS) if not np.array_equal(lulc[k, rows, cols], _read_chunk(year))]
+    missing = [year for k, year in enumerate(YEARS) if not np.array_equal(lulc[k, rows, cols], read_box(year, PLACE))]
     if missing:
         if not getattr(session, "read_only", True):
             if session.has_uncommitted_changes:
@@ -113,81 +92,47 @@ def _worker(repo: icechunk.Repository, write_year: Callable, session: Any, forks
         if len(missing) < len(YEARS):
             raise NotRightError(f"Your worker is right, but main doesn't have {missing}: merge the forks of all years.")
         raise NotRightError("Your worker is right. Now fork, write, merge and commit: main has none of its chunks yet.")
-    newest, before = [snapshot.id for snapshot, _ in zip(repo.ancestry(branch="main"), range(2), strict=False)]
+    newest, before, *older = [snapshot.id for snapshot in repo.ancestry(branch="main")]
     changed = repo.diff(from_snapshot_id=before, to_snapshot_id=newest).updated_chunks.get("/lulc", [])
-    together = len({tuple(chunk) for chunk in changed} & {(k, *CHUNK) for k in range(len(YEARS))})
+    wanted = [[[k, *CHUNK]] for k in range(len(YEARS))]  # of each fork
+    together = sum([chunk] in wanted for chunk in changed)
     if together < len(YEARS):
-        raise NotRightError(
-            f"All five years are in main, but the newest commit has {together} of them: merge five forks, commit once."
-        )
-    _check_forks(forks)
-    if not isinstance(session, icechunk.Session) or not session.read_only or session.snapshot_id != newest:
+        raise NotRightError(f"Of the five years, the newest commit has {together}: merge five forks, then commit once.")
+    if not isinstance(forks, list | tuple) or not all(isinstance(fork, icechunk.ForkSession) for fork in forks):
+        raise NotRightError("Expected `forks` to list forks: give workers `session.fork()`, and keep what they return.")
+    if sorted(fork.status().updated_chunks.get("/lulc", []) for fork in forks) != wanted:
+        raise NotRightError("Expected five forks, each with the chunk of one year: call `session.fork()` for each.")
+    if {fork.snapshot_id for fork in forks} - {before, *older}:
+        raise NotRightError("These forks were made after the newest commit, or of another repository: merge them, too.")
+    if session.snapshot_id != newest or not session.read_only:
         raise NotRightError("`session` isn't the one that was committed: merge the forks into it, and commit it.")
     return "Five forks with a chunk each, in one commit. Each chunk is as GDAL reads it."
 
 
-def _check_forks(forks: Any) -> None:
-    """Raise unless these are five forks with the chunk of one year each."""
-    if not isinstance(forks, list | tuple):
-        raise NotRightError(f"Expected a list of five forks as `forks`, found {type(forks).__name__}.")
-    for fork in forks:
-        if not isinstance(fork, icechunk.ForkSession):
-            raise NotRightError(
-                f"`forks` contains {type(fork).__name__}, not a fork: give each worker `session.fork()`, and keep what "
-                "it returns."
-            )
-    if len(forks) != len(YEARS) or len({id(fork) for fork in forks}) < len(forks):
-        found = len({id(fork) for fork in forks})
-        raise NotRightError(f"Expected five forks, one per year, found {found}: call `session.fork()` for each year.")
-    for fork in forks:
-        if (count := len(fork.status().updated_chunks.get("/lulc", []))) != 1:
-            raise NotRightError(f"A fork in `forks` wrote {count} chunks: each should write the chunk of its own year.")
-
-
 def _try_worker(repo: icechunk.Repository, write_year: Callable) -> None:
     """Call the function with a fork that is never merged, and look at what comes back."""
-    year, layer = 2010, YEARS.index(2010)
+    year, expected = 2010, [YEARS.index(2010), *CHUNK]
     fork = repo.writable_session("main").fork()
     try:
         back = write_year(fork, year)
-    except icechunk.SessionStateError as error:
-        raise NotRightError(
-            "Your worker commits. A fork can't be committed: return it, merge it, and commit the session it came from."
-        ) from error
     except Exception as error:
         said = str(error).strip().split("\n")[0]
         raise NotRightError(f"write_year(fork, 2010) stopped with {type(error).__name__}: {said}.") from error
-    if back is None:
-        raise NotRightError("Your worker returns nothing, so nothing can be merged: end it with `return fork`.")
     if not isinstance(back, icechunk.ForkSession):
-        raise NotRightError(f"Your worker returns {type(back).__name__}: expected the fork, which knows what it wrote.")
-    written = [tuple(chunk) for chunk in back.status().updated_chunks.get("/lulc", [])]
-    expected = (layer, *CHUNK)
+        raise NotRightError(f"Your worker returns {type(back).__name__}, so nothing can be merged: `return fork`.")
+    written = back.status().updated_chunks.get("/lulc", [])
     if not written:
         raise NotRightError("The fork comes back without a chunk: open the array in `fork.store`, and write into it.")
-    if len(written) > 1:
-        raise NotRightError(
-            f"write_year(fork, 2010) writes {len(written)} chunks, {written[0]} and others: expected {expected} only."
-        )
     if written != [expected]:
-        (found,) = written
-        if found == (layer, *CHUNK[::-1]):
-            raise NotRightError("Rows and columns are exchanged: the array's axes are (year, y, x).")
-        if found[1:] == CHUNK:
-            raise NotRightError(f"write_year(fork, 2010) writes layer {found[0]}: 2010 is layer {layer}.")
         raise NotRightError(
-            f"write_year(fork, 2010) writes the chunk {found}, not {expected}: its corner is at 41 north, 112 west."
+            f"write_year(fork, 2010) writes {count(len(written), 'chunk')}, first {written[0]}; expected {expected} "
+            "only: the layer of 2010, then the row and column of 41 north, 112 west."
         )
-    pixels = zarr.open_array(back.store, path="lulc", mode="r").blocks[expected][0]
-    if np.array_equal(pixels, _read_chunk(year)):
-        return
-    for other in YEARS:
-        if np.array_equal(pixels, _read_chunk(other)):
-            raise NotRightError(f"write_year(fork, 2010) writes the pixels of {other}: read the file of `year`.")
-    raise NotRightError(
-        "The right chunk, but other pixels: in the tile, 41 north and 112 west is row 36,000 and column 32,000. "
-        "`Window` takes the column first."
-    )
+    pixels = zarr.open_array(back.store, path="lulc", mode="r").blocks[tuple(expected)][0]
+    if not np.array_equal(pixels, read_box(year, PLACE)):
+        raise NotRightError(
+            "The right chunk, but other pixels: is it the tile of `year`? `Window` takes the column first."
+        )
 
 
 GAPS = {(2005, "40N_110W"), (2015, "40N_120W"), (2015, "50N_120W")}
@@ -205,34 +150,22 @@ def world_with_gaps() -> icechunk.Repository:
 
 @exercise(
     "07-3",
-    expects="the repository and a set of (year, tile)",
+    expects="the repository `gaps` and a set of pairs (year, tile), such as {(2005, '40N_110W')}",
     hint="The metadata of each commit names its tiles. What should be there, minus what is there, is missing.",
     more='`snapshot.metadata["year"]` and `snapshot.metadata["tiles"]` say what a commit brought; the first two have '
     "neither. Put pairs `(year, name)` into a set, and subtract it from the set of all twenty. Then call "
     "`world.ingest(gaps, names, [year], box=around)` once per year that has a gap.",
 )
 def _gaps(repo: icechunk.Repository, missing: set[tuple[int, str]]) -> str:
-    if not isinstance(repo, icechunk.Repository):
-        raise NotRightError(f"Expected the repository gaps, found {type(repo).__name__}.")
-    if world.MARKS not in zarr.open_group(repo.readonly_session("main").store, mode="r"):
-        raise NotRightError("This repository isn't `gaps`: run the cell that makes it again.")
-    try:
-        found = {(int(year), str(name)) for year, name in missing}
-    except (TypeError, ValueError) as error:
-        raise NotRightError("Expected a set of pairs (year, tile), such as {(2005, '40N_110W')}.") from error
+    found = {(int(year), str(name)) for year, name in missing}
     if too_many := sorted(found - GAPS):
         year, name = too_many[0]
         raise NotRightError(f"{name} of {year} is there: {len(too_many)} of your pairs were never missing.")
     lulc, marks = repository.read(repo), world.ingested(repo)
     if not found and marks[:, 159:161, 279:281].all():
-        raise NotRightError(
-            "`gaps` is complete by now, so nothing is missing anymore. Run the cell that makes it again, and find out "
-            "what is missing before you ingest."
-        )
-    if not found:
-        raise NotRightError("`missing` is empty, but there are gaps. Which of the twenty pairs has no commit?")
+        raise NotRightError("`gaps` is complete by now: make it again, and find out what's missing before you ingest.")
     if len(found) < len(GAPS):
-        raise NotRightError(f"{len(found)} found, all right, but there are more. Did you look at every year?")
+        raise NotRightError(f"{len(found)} of the missing pairs found, but there are more. Did you look at every year?")
     for k, year in enumerate(YEARS):
         for name, (row, col) in zip(world.UTAH_TILES, ((0, 0), (0, 1), (1, 0), (1, 1)), strict=True):
             top, left = 159_000 + row * 1000, 279_000 + col * 1000
@@ -241,6 +174,5 @@ def _gaps(repo: icechunk.Repository, missing: set[tuple[int, str]]) -> str:
             pixels = lulc[k, top : top + 1000, left : left + 1000].values
             there = bool(marks[k, top // 1000, left // 1000])  # its pixels may be no data in the tile, too
             if not (there and np.array_equal(pixels, tile)):
-                what = "isn't what the tile holds" if there else "isn't in the cube yet"
-                raise NotRightError(f"You know what's missing; {name} of {year} {what}: ingest it (box=around).")
+                raise NotRightError(f"{name} of {year} isn't in `gaps` as GDAL reads it: ingest it (box=around).")
     return "Complete: twenty tiles and years, each as GDAL reads it."

@@ -102,22 +102,17 @@ def _packed(store: str | Path | Store) -> str:
     try:
         array = zarr.open_array(store, path="kelvin", mode="r")
     except FileNotFoundError:
-        place = "this store" if isinstance(store, Store) else Path(store).name
-        raise NotRightError(f"There is no array `kelvin` in {place}: expected what `to_zarr` wrote to.") from None
+        raise NotRightError("There is no array `kelvin` in this store: expected what `to_zarr` wrote to.") from None
     dtype, right = array.dtype, surface_temperature()["kelvin"].values
-    if dtype.itemsize != 2 or dtype.kind not in "iu":
-        raise NotRightError(f"The numbers are stored as {dtype}; we want an integer of two bytes: set `dtype`.")
+    if dtype.itemsize != 2 or dtype.kind not in "iu" or array.shape != right.shape:
+        raise NotRightError(f"Expected {right.shape} integers of two bytes (`dtype`), found {array.shape} of {dtype}.")
     kelvin = xr.open_zarr(store, consolidated=False)["kelvin"]
-    if kelvin.shape != right.shape:
-        raise NotRightError(f"Expected the shape {right.shape}, found {kelvin.shape}.")
     step, offset = kelvin.encoding.get("scale_factor", 1), kelvin.encoding.get("add_offset", 0)
     if (fill := kelvin.encoding.get("_FillValue")) is None:
         raise NotRightError("There is no _FillValue, so the clouds have become numbers.")
-    if (none := array.fill_value) != fill:
-        none = none * step + offset
-        raise NotRightError(
-            f"Chunks that were never written read as {none:g} K: _FillValue and `fill_value` must agree."
-        )
+    if array.fill_value != fill:
+        none = array.fill_value * step + offset
+        raise NotRightError(f"Chunks that aren't stored read as {none:g} K: _FillValue and `fill_value` must agree.")
     gaps = np.isnan(right)
     found, right = kelvin.values[~gaps], right[~gaps]
     if lost := np.isnan(found).sum():
@@ -129,12 +124,8 @@ def _packed(store: str | Path | Store) -> str:
     if np.isclose(np.abs(off[worst]), 65536 * step, rtol=1e-3):
         most = np.iinfo(dtype).max * step + offset
         raise NotRightError(f"{example}: it wrapped around, because {most:.2f} K is the most that fits.")
-    if np.abs(off[worst]) > 0.0051 and np.ptp(off) < 0.0102:
-        raise NotRightError(
-            f"{example}, and the others are as far off: add_offset isn't the number that was subtracted."
-        )
     if np.abs(off[worst]) > 0.0051:
-        raise NotRightError(f"{example}. Rounding is off by up to half a step, and a step is {step:g} K.")
+        raise NotRightError(f"{example}. A step is {step:g} K, 0 is {offset:g} K; rounding errs by up to half a step.")
     if not np.isnan(kelvin.values[gaps]).all():
         raise NotRightError("Clouds read as numbers: they must be stored as _FillValue.")
     return "Two bytes per number, all true to 0.005 K, and gaps stay gaps, even where nothing was written."
@@ -161,7 +152,7 @@ def march_and_may() -> tuple[icechunk.Repository, xr.Dataset]:
 
 @exercise(
     "10-2",
-    expects="an Icechunk repository",
+    expects="the repository `valley` with three scenes",
     hint="One writable session does both: `make_room` at the scene's time, then `to_zarr` into the region, as in "
     "lesson 05. Then commit once.",
     more="""Fill the gaps. `region="auto"` finds the place by the coordinates time, y and x:
@@ -175,38 +166,20 @@ inserted = valley
 ```""",
 )
 def _inserted(repo: icechunk.Repository) -> str:
-    if not isinstance(repo, icechunk.Repository):
-        raise NotRightError(f"Expected the repository, found {type(repo).__name__}.")
     commits, session = [*repo.ancestry(branch="main")], repo.readonly_session("main")
     found = xr.open_zarr(session.store, consolidated=False)
     dates, again = found.indexes["time"], "Run the cell that makes `valley` again."
     if len(commits) == 2 and len(dates) == 2:
         raise NotRightError("main is as it was: changes that aren't committed are in no snapshot.")
-    if not dates.is_monotonic_increasing:
-        raise NotRightError(f"The dates are {[f'{day:%B}' for day in dates]}: appended, not inserted. {again}")
     if [*dates] != [*DATES]:
-        raise NotRightError(f"Expected the dates {[*map(str, DATES)]}, found {[*map(str, dates)]}. {again}")
-    if (units := found["time"].encoding["units"]) != "seconds since 1970-01-01":
-        raise NotRightError(f"Time is counted in {units} now; later dates may not fit. {again}")
-    _, april, may = found["ndvi"].values
-    if np.isnan(may).all():
-        raise NotRightError(f"May is empty: its chunks kept their numbers, which are April's now. {again}")
-    if np.allclose(april, SCENES[2]):
-        raise NotRightError(f"Under April are pixels of May: dates were sorted, chunks weren't moved. {again}")
-    if np.allclose(april[:, 40:], SCENES[2, :, 40:]):
-        raise NotRightError(f"Beside April's scene are pixels of May, which `backward` would have cleared. {again}")
-    if np.isnan(april).all():
+        raise NotRightError(f"Expected the dates {[*map(str, DATES)]} in order, found {[*map(str, dates)]}. {again}")
+    if np.isnan(found["ndvi"][1]).all():
         raise NotRightError(f"There is room for April, but no pixel: write `april` into its region. {again}")
-    if (np.abs(april[:, :40]) < 0.001).all():
-        raise NotRightError(
-            f"April reads as 0: its floats were stored without the scale, which `to_zarr` uses. {again}"
-        )
-    if (april[:, 40:] == 0).all():
-        raise NotRightError(f"Beside April's scene, there is 0, which is a value: gaps must stay NaN. {again}")
     if not np.allclose(found["ndvi"], SCENES, rtol=0, atol=1e-6, equal_nan=True):
         raise NotRightError(f"These aren't the pixels of all three scenes. {again}")
-    if session.get_node_id("/ndvi") != repo.readonly_session(snapshot_id=commits[-2].id).get_node_id("/ndvi"):
-        raise NotRightError(f"The array was replaced, so March and May were written again. {again}")
+    units, first = found["time"].encoding["units"], repo.readonly_session(snapshot_id=commits[-2].id)
+    if units != "seconds since 1970-01-01" or session.get_node_id("/ndvi") != first.get_node_id("/ndvi"):
+        raise NotRightError(f"The arrays aren't those of `valley` anymore: write only what is new. {again}")
     if len(commits) != 3:
         raise NotRightError(f"Expected one commit, found {len(commits) - 2}: readers saw the state in between. {again}")
     return "April is in its place, in one commit, and March and May weren't written again."
@@ -214,7 +187,7 @@ def _inserted(repo: icechunk.Repository) -> str:
 
 @exercise(
     "10-3",
-    expects="an Icechunk repository",
+    expects="a repository with the cube cover (time, y, x), committed on main",
     hint="""Fill the gaps. Six settings differ from those of section 1. The last two lines are calls of functions of \
 sections 6 and 7:
 
@@ -233,48 +206,34 @@ ____  # every date that is missing
     "names the setting. Begin again with a new repository when you change one.",
 )
 def _cover(repo: icechunk.Repository) -> str:
-    if not isinstance(repo, icechunk.Repository):
-        raise NotRightError(f"Expected the repository, found {type(repo).__name__}: write into one, and commit.")
     try:
         store = repo.readonly_session("main").store
         cube = xr.open_zarr(store, consolidated=False, decode_coords="all", chunks=None)
     except (FileNotFoundError, GroupNotFoundError):
         raise NotRightError("Its branch main has no cube yet: `create` commits one.") from None
-    if "cover" not in cube or {*cube["cover"].dims} != {"time", "y", "x"}:
-        raise NotRightError(f"Expected cover (time, y, x), found { ({name: cube[name].dims for name in cube}) }.")
     cover, years = cube["cover"].transpose("time", "y", "x"), cube.indexes["time"].year.to_list()
     if cover.dtype != np.uint8:
         raise NotRightError(f"The classes have become {cover.dtype}: codes must stay uint8. Name the band in CLASSES.")
-    if len(years) > len({*years}):
-        raise NotRightError(f"The years are {years}: the files of a year are one step, so group by date.")
     if years != [*NEWEST]:
-        raise NotRightError(f"Expected the years {[*NEWEST]} in this order, found {years}.")
+        raise NotRightError(f"Expected the years {[*NEWEST]}, in order and each once, found {years}.")
     if cube.rio.crs != "EPSG:4326":
         raise NotRightError(f"The CRS is {cube.rio.crs}: the grid has the right one, so create the cube from it.")
-    if cube["y"][0] < cube["y"][-1]:
-        raise NotRightError("The rows go north: y must fall.")
     for name, wanted in (("x", WEST + COLUMNS * DEGREES), ("y", NORTH - ROWS * DEGREES)):
-        if (size := cube[name].size) != wanted.size:
-            raise NotRightError(f"{name} has {size} pixels: give choose_grid all files, and it has {wanted.size}.")
-        if (off := np.abs(cube[name].values - wanted).max() / DEGREES) > 0.01:
-            raise NotRightError(f"{name} is {off:.2f} pixels off: the grid is the one that most files share.")
+        if (size := cube[name].size) != wanted.size or np.abs(cube[name].values - wanted).max() > 0.01 * DEGREES:
+            raise NotRightError(
+                f"{name} has {size} pixels from {cube[name].values[0]:.7g} on, expected {wanted.size} from "
+                f"{wanted[0]:.7g} on: give `choose_grid` all files, and it returns the grid that most of them share."
+            )
     for (year, one), found in zip(NEWEST.items(), cover.values, strict=True):
         right = _on_grid(one)
         if np.array_equal(found, right):
             continue
         if (found == found[0, 0]).all():
             raise NotRightError(f"There are no pixels of {year} in main: write the date, and commit the session.")
-        if strange := {*np.unique(found).tolist()} - {*CODES, NODATA}:
-            raise NotRightError(
-                f"In {year} there is class {min(strange)}, which no file has: it was interpolated. Name the band in "
-                "CLASSES."
-            )
         if found[-1, -1] == 0:  # no map reaches this corner
             raise NotRightError(f"In {year}, there is 0 where there is no map, and 0 is a class: NODATA is 255 here.")
         for other in MAPS:
             if other != one and (found == _on_grid(other))[_on_grid(other) != NODATA].all():
-                raise NotRightError(
-                    f"Under {year} are pixels of {other.year}, version {other.version}. Is VERSION set?"
-                )
+                raise NotRightError(f"Under {year} are pixels of {other.year}, version {other.version}. Set VERSION.")
         raise NotRightError(f"{(found != right).sum():,} pixels of {year} aren't the nearest of its file.")
     return "Six years on one grid, in a repository, and no class that wasn't in a file."

@@ -21,9 +21,7 @@ def _shape(answer: Any, what: str) -> tuple[int, int, int]:
         raise NotRightError(f"The cube has five years, your {what} have {year}: the order is (year, y, x).")
     for axis, size in {"y": y, "x": x}.items():
         if TILE_SIZE % size:
-            raise NotRightError(
-                f"Along {axis}, {TILE_SIZE:,} isn't a multiple of {size:,}: they would cross tile borders."
-            )
+            raise NotRightError(f"Along {axis}, {what} of {size:,} cross tile borders: {TILE_SIZE:,} isn't a multiple.")
     return year, y, x
 
 
@@ -50,9 +48,7 @@ def _map_chunks(answer: tuple[int, int, int]) -> str:
         deep = " A map shows one year: why put more of them into a chunk?" if chunks[0] > 1 else ""
         raise NotRightError(f"A chunk takes {size:,} bytes, more than 1,000,000.{deep}")
     if most > 9:
-        raise NotRightError(
-            f"In the worst place, a map touches {most} chunks, more than 9: make them larger along y or x."
-        )
+        raise NotRightError(f"A map can touch {most} chunks, more than 9: make them larger along y or x.")
     return f"A map touches at most {most} chunks of {size:,} bytes, out of {_count(chunks):,}."
 
 
@@ -67,15 +63,11 @@ def _series_chunks(answer: tuple[int, int, int]) -> str:
     chunks = _shape(answer, "chunks")
     size, most = prod(chunks), _most_touched(500, chunks)
     if chunks[0] < 5:
-        raise NotRightError(
-            f"A pixel through five years touches {-(-5 // chunks[0])} chunks: put all years into one chunk."
-        )
+        raise NotRightError(f"A pixel touches {-(-5 // chunks[0])} chunks: put all years into one chunk.")
     if size > 64_000:
         raise NotRightError(f"A chunk takes {size:,} bytes, more than 64,000.")
     if most > 36:
-        raise NotRightError(
-            f"A map of 500 x 500 can touch {most} chunks, more than 36: make them larger, or closer to a square."
-        )
+        raise NotRightError(f"A map can touch {most} chunks, more than 36: make them larger, or closer to a square.")
     return f"One chunk of {size:,} bytes per pixel, at most {most} per map, out of {_count(chunks):,}."
 
 
