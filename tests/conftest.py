@@ -146,6 +146,15 @@ def bucket():
     return stores.open_bucket()
 
 
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory):
+    """Return a headless browser, one per test module."""
+    from browser import make_driver  # few test modules need it
+
+    with make_driver(tmp_path_factory.mktemp("browser")) as driver:
+        yield driver
+
+
 def history(repo):
     return [snapshot.id for snapshot in repo.ancestry(branch="main")]
 

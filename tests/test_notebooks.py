@@ -91,9 +91,9 @@ def test_the_minutes_are_those_of_the_model(path):
     notebook = nbformat.read(path, as_version=4)
     stated = int(re.search(r"(\d+) minutes .* \d+ for the exercises", notebook.cells[0].source)[1])
     core = minutes.core(notebook)
-    assert abs(core.minutes - stated) <= 0.15 * stated, core
-    assert core.lines <= 6 * stated, core
-    assert core.predictions >= 2, core
+    assert abs(minutes.minutes(core) - stated) <= 0.15 * stated, core
+    assert core["lines"] <= 6 * stated, core
+    assert core["predictions"] >= 2, core
 
 
 @every_lesson

@@ -1,31 +1,27 @@
 """The site: built from the stored outputs without warnings, complete, accessible, and self-contained."""
 
-import functools
-import http.server
 import itertools
 import os
 import posixpath
 import re
 import subprocess
 import sys
-import threading
 from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
-from browser import PATIENCE, make_driver, needs_browser, severe
+from browser import barriers, needs_browser, severe, wait
 from bs4 import BeautifulSoup
 from conftest import NOTEBOOKS, ROOT
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.wait import WebDriverWait
-from selenium_axe_python import Axe
+
+from workshop import servers
 
 BUILD = ["sphinx", "-q", "-W", "--keep-going", "-n", "-E", "-c", "docs"]
 LESSONS = [f"notebooks/{path.stem}.html" for path in NOTEBOOKS]
 AROUND = [f"docs/{path.stem}.html" for path in sorted(ROOT.glob("docs/*.md"))]
 AROUND += ["data/README.html", "benchmarks/README.html"]
-WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 # these pages show every kind of output; `make soak` looks at all of them
 LOOKED_AT = ("docs/index.html", "docs/glossary.html", *(LESSONS[n - 1] for n in (2, 3, 5, 8)))
 # what all kinds of outputs look like in the dark, these pages show
@@ -164,25 +160,10 @@ def test_the_notebook_can_be_downloaded_as_it_is(site, pages, name):
     assert copy.read_bytes() == (ROOT / name).with_suffix(".ipynb").read_bytes()
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *args):
-        pass
-
-
 @pytest.fixture(scope="module")
 def address(site):
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=site))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory):
-    driver = make_driver(tmp_path_factory.mktemp("profile"))
-    yield driver
-    driver.quit()
+    with servers.serve_folder(site) as server:
+        yield server.url
 
 
 def with_each(driver, selector, call):
@@ -204,13 +185,9 @@ def test_axe_finds_no_barrier_and_the_console_no_error(driver, address, name):
     loaded = driver.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
     assert loaded and all(link.startswith((address, "data:")) for link in loaded), loaded
     with_each(driver, "details", "forEach(fold => fold.open = true)")
-    axe = Axe(driver)
-    axe.inject()
     for theme in ("light", "dark") if name in DARK_TOO else ("light",):
         set_colors(driver, theme)
-        result = axe.run(options={"runOnly": {"type": "tag", "values": WCAG}, "resultTypes": ["violations"]})
-        assert "color-contrast" in {rule["id"] for rule in result["passes"]}
-        assert not [(v["id"], v["nodes"][0]["html"], v["nodes"][0]["failureSummary"]) for v in result["violations"]]
+        assert not barriers(driver)
 
 
 @needs_browser
@@ -221,7 +198,7 @@ def test_the_viewer_stands_below_the_site_and_shows_its_store(site, driver, addr
     severe(driver)
     driver.get(f"{address}/docs/index.html")
     driver.find_element(By.CSS_SELECTOR, "a[href='../viewer/index.html']").click()
-    WebDriverWait(driver, PATIENCE).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#map[aria-busy=false]"))
+    wait(driver, lambda: driver.find_elements(By.CSS_SELECTOR, "#map[aria-busy=false]"))
     assert "SYNTHETIC" in driver.find_element(By.ID, "attributes").text
     assert driver.execute_script("return document.querySelector('#dimensions input').max") == "4"
     assert not severe(driver)
@@ -235,11 +212,9 @@ def test_the_viewer_stands_below_the_site_and_shows_its_store(site, driver, addr
 def test_search_finds_a_lesson_and_a_symptom(driver, site, address, from_file, word, page):
     driver.get(f"{site.as_uri() if from_file else address}/docs/index.html")
     driver.find_element(By.CSS_SELECTOR, ".bd-sidebar-primary .search-button-field").click()
-    field = WebDriverWait(driver, PATIENCE).until(
-        lambda d: d.find_element(By.CSS_SELECTOR, "dialog input[type=search]")
-    )
+    (field,) = wait(driver, lambda: driver.find_elements(By.CSS_SELECTOR, "dialog input[type=search]"))
     field.send_keys(word + Keys.ENTER)
-    links = WebDriverWait(driver, PATIENCE).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#search-results li a"))
+    links = wait(driver, lambda: driver.find_elements(By.CSS_SELECTOR, "#search-results li a"))
     assert page in links[0].get_attribute("href")
 
 
