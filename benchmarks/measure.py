@@ -36,8 +36,6 @@ class Clock:
 
     @staticmethod
     def _cpu() -> float:
-        import os
-
         times = os.times()
         return times.user + times.system + times.children_user + times.children_system
 
