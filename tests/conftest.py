@@ -1,5 +1,6 @@
 """Shared by all tests: their order, the choice of tests for `make soak`, and the memory limit of kernels."""
 
+import functools
 import itertools
 import os
 import shutil
@@ -7,6 +8,7 @@ import socket
 import tempfile
 from pathlib import Path
 
+import nbformat
 import psutil
 import pytest
 from attempts import Attempts, add_attempts
@@ -90,6 +92,13 @@ def pytest_xdist_make_scheduler(config, log):
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: [part not in item.nodeid for part in LONGEST_FIRST])
     add_attempts(items)
+
+
+@functools.cache
+def cells(path, kind=None):
+    """Return a notebook's cells, or those of a kind (code, markdown), which the caller leaves as they are."""
+    found = nbformat.read(path, as_version=4).cells
+    return [cell for cell in found if kind in (None, cell.cell_type)]
 
 
 def peak_memory(pid):

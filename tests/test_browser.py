@@ -15,12 +15,11 @@ import sys
 import time
 import urllib.request
 
-import nbformat
 import numpy as np
 import psutil
 import pytest
 from browser import PATIENCE, keep, needs_browser, pixels, severe, wait
-from conftest import MEMORY_LIMIT, NOTEBOOKS, ROOT, peak_memory
+from conftest import MEMORY_LIMIT, NOTEBOOKS, ROOT, cells, peak_memory
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
 from selenium.webdriver.common.by import By
@@ -110,7 +109,7 @@ class Page:
 
     def __init__(self, driver, lab, path):
         self.driver, self.lab, self.path = driver, lab, path
-        self.cells = nbformat.read(path, as_version=4).cells
+        self.cells = cells(path)
         self.responses = []  # (status, type, address) of all that the browser got
         driver.get(f"{lab.url}lab/tree/{path.parent.name}/{path.name}?reset&{lab.query}")
         self.wait(lambda: self.js(f"{PANEL} return code.length && idle"))

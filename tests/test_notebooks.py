@@ -10,7 +10,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import NOTEBOOKS, SOLUTIONS
+from attempts import tagged
+from conftest import NOTEBOOKS, SOLUTIONS, cells
 
 from tools import copies, minutes
 
@@ -28,10 +29,8 @@ every_lesson = pytest.mark.parametrize("path", NOTEBOOKS, ids=notebook_id)
 
 @every_notebook
 def test_outputs_are_stored_whole_and_hold_nothing_of_the_machine(path):
-    text = path.read_text(encoding="utf-8")
-    assert len(text.encode()) < 1_000_000
-    notebook = nbformat.reads(text, as_version=4)
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert path.stat().st_size < 1_000_000
+    code = cells(path, "code")
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1)), "run `make render`"
     for cell in code:
         for output in cell.outputs:
@@ -44,7 +43,7 @@ def test_outputs_are_stored_whole_and_hold_nothing_of_the_machine(path):
 def test_at_least_four_fifths_of_the_printing_cells_are_compared():
     printing = compared = 0
     for path in ALL:
-        for cell in nbformat.read(path, as_version=4).cells:
+        for cell in cells(path):
             texts = [o.get("text") or o.get("data", {}).get("text/plain", "") for o in cell.get("outputs", [])]
             only_figure = all(text.startswith("<Figure") for text in texts)
             ignored = {"nbval-ignore-output", "nbval-skip"} & set(cell.metadata.get("tags", []))
@@ -56,32 +55,23 @@ def test_at_least_four_fifths_of_the_printing_cells_are_compared():
 @pytest.mark.parametrize("path", SOLUTIONS, ids=notebook_id)
 def test_every_answer_is_stored_with_its_verdict(path):
     """`make test` runs the answers in their lessons, `make soak` these notebooks themselves."""
-    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
-    tags = [tag for cell in cells for tag in cell.metadata.get("tags", [])]
-    names = [tag.removeprefix("solution-") for tag in tags if tag.startswith("solution-")]
-    shown = "\n".join(o.get("data", {}).get("text/plain", "") for cell in cells for o in cell.outputs)
+    names = list(tagged(path, "solution-"))
+    shown = "\n".join(o.get("data", {}).get("text/plain", "") for cell in cells(path, "code") for o in cell.outputs)
     assert names and re.findall(r"^[✓✗○] .*?\.", shown, flags=re.MULTILINE) == [f"✓ {n}: right." for n in names]
 
 
 @every_lesson
 def test_a_lesson_has_its_parts(path):
-    cells = nbformat.read(path, as_version=4).cells
-    text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
-    first = cells[0].source
+    text = "\n".join(cell.source for cell in cells(path, "markdown"))
+    first = cells(path)[0].source
     assert re.match(r"# [A-Z]\w+ ", first)
     for part in ("**What you'll do.**", "**What you'll learn**", "**What you'll need.**", "**Time.**", "synthetic"):
         assert part in first, part
-    assert re.search(r"\d+ minutes .* \d+ for the exercises", first)
     for part in ("## In practice", "## What you did", "## On your own", "## Further reading", "**Next:**"):
         assert part in text, part
-    code = [cell for cell in cells if cell.cell_type == "code"]
+    code = cells(path, "code")
     assert "import" in code[0].source, "imports first"
-    # every picture has alt text
-    for cell in code:
-        for output in cell.outputs:
-            if "image/png" in output.get("data", {}):
-                assert output.metadata.get("image/png", {}).get("alt"), cell.source
-    # every interactive view has a static picture beside it
+    # test_site.py sees that every picture has alt text; every interactive view has a static picture beside it
     if any("nbval-ignore-output" in cell.metadata.get("tags", []) for cell in code):
         assert any("image/png" in output.get("data", {}) for cell in code for output in cell.outputs)
 
@@ -98,7 +88,7 @@ def test_the_minutes_are_those_of_the_model(path):
 
 @every_lesson
 def test_a_prediction_has_options_before_the_next_cell(path):
-    for cell in nbformat.read(path, as_version=4).cells:
+    for cell in cells(path):
         for part in cell.source.split("**Predict.**")[1:] if cell.cell_type == "markdown" else ():
             assert re.match(r" [^\n]+\?\n\n- \*\*a\)\*\* .+\n- \*\*b\)\*\* .+", part), part
         assert cell.cell_type == "code" or "**Predict" not in cell.source.replace("**Predict.**", "")
@@ -106,7 +96,7 @@ def test_a_prediction_has_options_before_the_next_cell(path):
 
 @every_notebook
 def test_folded_code_is_folded_in_jupyterlab_and_on_the_site(path):
-    for cell in nbformat.read(path, as_version=4).cells:
+    for cell in cells(path):
         tags = cell.metadata.get("tags", [])
         assert minutes.is_folded(cell) == ("hide-input" in tags), cell.source
 
@@ -136,15 +126,6 @@ def test_copies_have_no_outputs_are_never_overwritten_and_never_lost(tmp_path):
     assert nbformat.read(aside / original.name, as_version=4).cells[1].source == "mine = 1"
     assert nbformat.read(copied, as_version=4).cells[1].source == "theirs = 1"
     assert (tmp_path / "work" / "progress.jsonl").read_text() == "tried\n"
-
-
-@every_notebook
-def test_links_to_files_lead_somewhere(path):
-    for cell in nbformat.read(path, as_version=4).cells:
-        if cell.cell_type == "markdown":
-            for target in re.findall(r"\]\(([^)#]+)", cell.source):
-                if "://" not in target:
-                    assert (path.parent / target).is_file(), f"{target} in {path.name}"
 
 
 @pytest.mark.skipif("OFFLINE_BY" not in os.environ, reason="only `make test` cuts the suite off from the network")

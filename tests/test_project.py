@@ -7,10 +7,9 @@ import tomllib
 from datetime import datetime
 from itertools import pairwise
 
-import nbformat
 import pytest
 from attempts import tagged
-from conftest import NOTEBOOKS, ROOT, SOLUTIONS
+from conftest import NOTEBOOKS, ROOT, SOLUTIONS, cells
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
@@ -77,9 +76,7 @@ def minutes():
 
 def test_minutes_of_the_lessons_are_those_of_the_readme():
     for path in NOTEBOOKS:
-        stated = re.search(
-            r"(\d+) minutes .* (\d+) for the exercises", nbformat.read(path, as_version=4).cells[0].source
-        )
+        stated = re.search(r"(\d+) minutes .* (\d+) for the exercises", cells(path)[0].source)
         assert tuple(map(int, stated.groups())) == minutes()[path.stem[:2]], path.name
 
 
@@ -138,7 +135,7 @@ def test_checkpoints_are_on_the_screen_and_fill_the_core_path():
         assert path.stem.startswith(name.lower())
         assert sum(int(spent) for _, spent, _ in rows) == minutes()[path.stem[:2]][0], name
         shown = ""
-        for cell in nbformat.read(path, as_version=4).cells:
+        for cell in cells(path):
             if cell.cell_type == "code":
                 for output in cell.outputs:
                     shown += output.get("text", "") + output.get("data", {}).get("text/plain", "") + "\n"

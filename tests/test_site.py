@@ -8,11 +8,11 @@ import subprocess
 import sys
 from urllib.parse import unquote, urlsplit
 
-import nbformat
 import pytest
+from attempts import tagged
 from browser import barriers, needs_browser, severe, wait
 from bs4 import BeautifulSoup
-from conftest import NOTEBOOKS, ROOT
+from conftest import NOTEBOOKS, ROOT, cells
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
@@ -33,11 +33,6 @@ every_lesson = pytest.mark.parametrize("name", LESSONS)
 
 def mostly_later(names):
     return [name if name in LOOKED_AT else pytest.param(name, marks=pytest.mark.soak) for name in names]
-
-
-def read(page):
-    """Return the notebook of a page."""
-    return nbformat.read((ROOT / page).with_suffix(".ipynb"), as_version=4)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +115,8 @@ def test_pages_can_be_read_by_everybody(pages):
 
 @every_lesson
 def test_alternative_texts_are_those_of_the_notebook(pages, name):
-    outputs = [output for cell in read(name).cells for output in cell.get("outputs", [])]
+    lesson = (ROOT / name).with_suffix(".ipynb")
+    outputs = [output for cell in cells(lesson, "code") for output in cell.outputs]
     written = [o["metadata"]["image/png"]["alt"] for o in outputs if "image/png" in o.get("data", {})]
     assert [image["alt"] for image in pages[name].select(".cell_output img")] == written
     drawn = "".join(o.get("data", {}).get("image/svg+xml", "") for o in outputs)
@@ -130,9 +126,8 @@ def test_alternative_texts_are_those_of_the_notebook(pages, name):
 
 @every_lesson
 def test_answers_stand_folded_below_their_exercises(pages, name):
-    answers = read(name.replace("notebooks", "solutions")).cells
-    tags = [tag for cell in read(name).cells for tag in cell.metadata.get("tags", [])]
-    keys = [tag.removeprefix("check-") for tag in tags if tag.startswith("check-")]
+    lesson = (ROOT / name).with_suffix(".ipynb")
+    keys, answers = tagged(lesson, "check-"), tagged(ROOT / "solutions" / lesson.name, "solution-")
     folds = pages[name].select("details.answer")
     assert [fold["id"] for fold in folds] == [f"answer-{key}" for key in keys] and len(keys) >= 2
     for key, fold in zip(keys, folds, strict=True):
@@ -140,8 +135,7 @@ def test_answers_stand_folded_below_their_exercises(pages, name):
         assert key in fold.summary.get_text()
         assert fold.find_previous("h3").get_text().startswith(f"Exercise {key}")
         assert f"○ {key}: not attempted yet" in fold.find_previous(class_="text_html").get_text()
-        code = next(cell.source for cell in answers if f"solution-{key}" in cell.metadata.get("tags", []))
-        assert fold.select_one(f".tag_solution-{key} pre").get_text().strip() == code.strip()
+        assert fold.select_one(f".tag_solution-{key} pre").get_text().strip() == answers[key].strip()
         assert f"✓ {key}: right." in fold.get_text()
 
 
