@@ -12,8 +12,9 @@ import nbformat
 import pytest
 from attempts import tagged
 from conftest import NOTEBOOKS, SOLUTIONS, cells
+from nbformat.v4 import new_output
 
-from tools import copies, minutes
+from tools import copies, minutes, render
 
 ALL = NOTEBOOKS + SOLUTIONS
 MACHINE_PATH = re.compile(r"(?<![\w.])(/(root|home|Users|tmp|work|var|private)/[\w.-]+|[A-Z]:\\\\)")
@@ -99,6 +100,19 @@ def test_folded_code_is_folded_in_jupyterlab_and_on_the_site(path):
     for cell in cells(path):
         tags = cell.metadata.get("tags", [])
         assert minutes.is_folded(cell) == ("hide-input" in tags), cell.source
+
+
+def test_rendering_keeps_what_a_page_without_a_kernel_can_show():
+    picture = {"image/png": "iVBO", "text/plain": "<Figure size 640x480 with 1 Axes>"}
+    plot = {"application/javascript": "draw()", "text/plain": ":Image   [x,y]"}
+    page = {"text/html": "<iframe>", "text/plain": "<IPython.lib.display.IFrame at 0x7f00>"}
+    named_by_address = {"text/html": "<b>", "text/plain": "<Thing object at 0x7f00>"}
+    script = {"text/html": "<script>"}
+    outputs = [new_output("display_data", data) for data in (picture, plot, page, named_by_address, script)]
+    kept = render.static_outputs([new_output("stream", text="a line"), *outputs])
+    assert kept[0].text == "a line"
+    plain = [{"text/plain": ":Image   [x,y]"}, {"text/plain": "IFrame()"}]
+    assert [output.data for output in kept[1:]] == [picture, *plain]
 
 
 def test_copies_have_no_outputs_are_never_overwritten_and_never_lost(tmp_path):

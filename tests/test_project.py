@@ -30,13 +30,11 @@ def pins(path):
     return {name: pin for name, pin, _ in lines}
 
 
-def test_lock_is_of_this_pyproject():
-    assert lock.LOCK.read_text().startswith(lock.header()), "pyproject.toml has changed: run `make lock`"
-
-
-def test_environment_is_of_this_lock():
-    expected = lock.environment(lock.LOCK.read_text())
-    assert lock.ENVIRONMENT.read_text() == expected, "requirements.lock has changed: run `make lock`"
+def test_what_tools_write_is_of_these_sources():
+    text = lock.LOCK.read_text()
+    assert text.startswith(lock.header()), "pyproject.toml has changed: run `make lock`"
+    assert lock.ENVIRONMENT.read_text() == lock.environment(text), "requirements.lock has changed: run `make lock`"
+    assert card.PAGE.read_text(encoding="utf-8") == card.page(), "run `.venv/bin/python tools/card.py`"
 
 
 def test_lock_holds_every_dependency_with_hashes_and_no_address():
@@ -124,10 +122,6 @@ def test_the_guide_says_how_the_model_counts_minutes():
         f"{model.PREDICT_SECONDS} seconds per **Predict**",
     ):
         assert said in GUIDE
-
-
-def test_the_minute_card_is_of_these_checkpoints():
-    assert card.PAGE.read_text(encoding="utf-8") == card.page(), "run `.venv/bin/python tools/card.py`"
 
 
 def test_checkpoints_are_on_the_screen_and_fill_the_core_path():
