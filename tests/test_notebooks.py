@@ -146,11 +146,11 @@ def test_copies_have_no_outputs_are_never_overwritten_and_never_lost(tmp_path):
 def test_this_suite_can_reach_nothing_but_loopback():
     """Each notebook that nbval runs, and each other test here, therefore proves that it needs no network."""
     done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=300)
-    assert "loopback answers, the rest does not" in done.stdout, done.stderr
+    assert PROVED in done.stdout, done.stderr
 
 
 PROBE = """
-import http.server, socket, threading, urllib.request
+import http.server, os, socket, threading, urllib.request
 
 def tries():
     for address in [("192.0.2.1", 80), ("8.8.8.8", 53)]:
@@ -167,8 +167,9 @@ for attempt in tries():
 server = http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
 threading.Thread(target=server.serve_forever, daemon=True).start()
 urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/").read()
-print("loopback answers, the rest does not")
+print("loopback answers, the rest does not, for user", getattr(os, "getuid", int)())
 """
+PROVED = f"loopback answers, the rest does not, for user {getattr(os, 'getuid', int)()}"
 
 
 @pytest.mark.parametrize("by_guard", ["", "1"], ids=["as this machine can", "by guard"])
@@ -176,4 +177,4 @@ def test_the_block_blocks(by_guard):
     command = [sys.executable, str(Path(__file__).parent / "offline.py"), sys.executable, "-c", PROBE]
     env = os.environ | {"OFFLINE_BY_GUARD": by_guard}
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=env)
-    assert "loopback answers, the rest does not" in done.stdout, done.stderr
+    assert PROVED in done.stdout, done.stderr
