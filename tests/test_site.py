@@ -1,6 +1,7 @@
 """The site: built from the stored outputs without warnings, complete, accessible, and self-contained."""
 
 import itertools
+import json
 import os
 import posixpath
 import re
@@ -107,6 +108,7 @@ def test_pages_can_be_read_by_everybody(pages):
         for table in page.select("article table"):
             # xarray lays out its tables of chunks in another table
             assert table.find("th"), f"{table.get_text()[:80]} in {name}"
+        assert not page.select("article th:empty"), name
         identifiers = [tag["id"] for tag in page.select("[id]")]
         assert len(identifiers) == len(set(identifiers)), name
         if name != "index.html":
@@ -137,6 +139,14 @@ def test_answers_stand_folded_below_their_exercises(pages, name):
         assert f"○ {key}: not attempted yet" in fold.find_previous(class_="text_html").get_text()
         assert fold.select_one(f".tag_solution-{key} pre").get_text().strip() == answers[key].strip()
         assert f"✓ {key}: right." in fold.get_text()
+
+
+def test_search_leads_to_lessons_and_not_to_the_same_answers_elsewhere(site):
+    text = (site / "searchindex.js").read_text(encoding="utf-8")
+    index = json.loads(text.removeprefix("Search.setIndex(").removesuffix(")"))
+    answers = {n for n, name in enumerate(index["docnames"]) if name.startswith("solutions/")}
+    found = {n for ns in index["terms"].values() for n in (ns if isinstance(ns, list) else [ns])}
+    assert found and not answers & found
 
 
 def test_live_views_are_replaced_by_a_note(pages):

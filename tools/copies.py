@@ -39,9 +39,10 @@ def main(root: Path = ROOT, *, fresh: bool = False) -> str:
     if fresh and folder.is_dir():
         aside = folder.rename(root / f"work-{datetime.now():%Y%m%d-%H%M%S}")
         said = f"Your earlier copies are in {aside.name}/. "
+        folder.mkdir()
+        if (aside / RECORD).is_file():
+            (aside / RECORD).rename(folder / RECORD)
     folder.mkdir(exist_ok=True)
-    if said and (aside / RECORD).is_file():
-        (aside / RECORD).rename(folder / RECORD)
     older = [path.name for path in sorted(root.glob("notebooks/*.ipynb")) if copy(path, folder)]
     if older:
         said += (
