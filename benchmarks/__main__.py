@@ -29,11 +29,6 @@ WAYS = (
     ("rioxarray, loaded whole, default chunks", "load_whole", {"to": "Icechunk"}),
     ("rioxarray, loaded whole, default chunks", "load_whole", {"to": "Zarr"}),
     ("the same with `masked=True` (float32)", "load_whole", {"to": "Icechunk", "masked": True}),
-    (
-        "`gdal_translate -of ZARR` (Zarr v2, its default Zstandard level 13, one thread, one round)",
-        "gdal",
-        {"to": "Zarr"},
-    ),
 )
 PUBLISHED = "1,400 tiles, 2.24 TB, in at most 22.5 minutes, on 10 to 200 workers of 4 threads"
 SOURCE = "https://icechunk.io/en/latest/icechunk-python/ingestion/glad-ingest/"
@@ -73,15 +68,12 @@ def measure_tile(folder: Path, scale: Scale) -> list[str]:
     size = run("tile:write_dense_tile", folder, rows=scale.rows)["bytes"]
     parts: dict[str, list[float]] = {name: [] for name in ("decode", "encode", "zarr_alone", "overviews")}
     results: dict[str, list[dict[str, Any]]] = {}
-    installed = [way for way in WAYS if way[1] != "gdal" or shutil.which("gdal_translate")]
-    for repeat in range(scale.rounds):
+    for _ in range(scale.rounds):
         for name, seconds in parts.items():
             seconds.append(run(f"tile:{name}", folder, rows=scale.rows)["cpu"])
         bound = (parts["decode"][-1] + parts["encode"][-1]) / cores()
-        for way in installed:
+        for way in WAYS:
             _, case, parameters = way
-            if case == "gdal" and repeat:  # takes minutes and hardly varies
-                continue
             more = parameters if case.startswith(("dask", "load")) else {}
             result = run(f"tile:{case}", folder, target=str(folder / "target"), rows=scale.rows, **more)
             results.setdefault(str(way), []).append(result | {"ratio": result["wall"] / bound})
@@ -101,15 +93,13 @@ def measure_tile(folder: Path, scale: Scale) -> list[str]:
         "| way | to | ratio | seconds | CPU seconds | peak memory (GB) |",
         "|---|---|---|---|---|---|",
     ]
-    for way in installed:
+    for way in WAYS:
         name, _, parameters = way
         got = results[str(way)]
         columns = [spread([r[key] for r in got], digits) for key, digits in (("ratio", 2), ("wall", 1), ("cpu", 1))]
         lines.append(
             f"| {name} | {parameters['to']} | {' | '.join(columns)} | {max(r['peak'] for r in got) / 1e9:.1f} |"
         )
-    if len(installed) < len(WAYS):
-        lines += ["", "`gdal_translate` is not installed on this machine."]
     own = results[str(WAYS[0])]
     ratio, peak = median(r["ratio"] for r in own), max(r["peak"] for r in own) / 1e9
     share = median(parts["overviews"]) / median(r["cpu"] for r in own)
@@ -273,7 +263,6 @@ def report(scale: Scale, counts: list[int], kinds: list[str]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--repeats", type=int, help=f"rounds; default {FULL.rounds}, or {QUICK.rounds} if quick")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="numbers of ingest workers")
     parser.add_argument("--kind", nargs="+", choices=["threads", "processes"], default=["threads", "processes"])
     parser.add_argument("--quick", action="store_true", help="fewer rounds and part of a tile, in under three minutes")
@@ -281,8 +270,6 @@ def main() -> None:
     if not all(1 <= count <= 4 * len(NAMES) for count in args.workers):
         parser.error(f"expected 1 to {4 * len(NAMES)} workers, found {args.workers}")
     scale = QUICK if args.quick else FULL
-    if args.repeats:
-        scale = scale._replace(rounds=args.repeats)
     path = ROOT / "build" / "benchmarks-quick.md" if args.quick else Path(__file__).with_name("README.md")
     text = report(scale, args.workers, args.kind)
     path.parent.mkdir(exist_ok=True)

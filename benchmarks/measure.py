@@ -4,7 +4,6 @@ A case is a function ``case(clock, folder, **parameters)``. It prepares, works i
 outside it, and returns other results as a dictionary for JSON.
 """
 
-import argparse
 import importlib
 import json
 import os
@@ -36,8 +35,6 @@ class Clock:
 
     @staticmethod
     def _cpu() -> float:
-        import os
-
         times = os.times()
         return times.user + times.system + times.children_user + times.children_system
 
@@ -89,14 +86,6 @@ def spread(values: list[float], digits: int = 2) -> str:
     return f"{median(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("case")
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("parameters", type=json.loads)
-    args = parser.parse_args()
-    print(json.dumps(call(args.case, args.folder, args.parameters)))
-
-
 if __name__ == "__main__":
-    main()
+    case, folder, parameters = sys.argv[1:]
+    print(json.dumps(call(case, Path(folder), json.loads(parameters))))

@@ -1,5 +1,6 @@
 """Shared by all tests: their order, the choice of tests for `make soak`, and the memory limit of kernels."""
 
+import functools
 import itertools
 import os
 import shutil
@@ -7,6 +8,7 @@ import socket
 import tempfile
 from pathlib import Path
 
+import nbformat
 import psutil
 import pytest
 from attempts import Attempts, add_attempts
@@ -92,6 +94,13 @@ def pytest_collection_modifyitems(items):
     add_attempts(items)
 
 
+@functools.cache
+def cells(path, kind=None):
+    """Return a notebook's cells, or those of a kind (code, markdown), which the caller leaves as they are."""
+    found = nbformat.read(path, as_version=4).cells
+    return [cell for cell in found if kind in (None, cell.cell_type)]
+
+
 def peak_memory(pid):
     """Return the peak memory of a process in bytes, or its current memory if the system does not record the peak."""
     status = Path(f"/proc/{pid}/status")
@@ -144,6 +153,15 @@ def bucket():
     from workshop import stores  # not before the workers start
 
     return stores.open_bucket()
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory):
+    """Return a headless browser, one per test module."""
+    from browser import make_driver  # few test modules need it
+
+    with make_driver(tmp_path_factory.mktemp("browser")) as driver:
+        yield driver
 
 
 def history(repo):

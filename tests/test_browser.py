@@ -4,10 +4,7 @@ Screenshots are kept in ``tests/screenshots/``.
 """
 
 import contextlib
-import functools
-import io
 import json
-import os
 import re
 import secrets
 import shutil
@@ -17,19 +14,15 @@ import sys
 import time
 import urllib.request
 
-import nbformat
 import numpy as np
 import psutil
 import pytest
-from browser import DRIVER, PATIENCE, SCREENSHOTS, make_driver, needs_browser, severe
-from conftest import MEMORY_LIMIT, NOTEBOOKS, ROOT, peak_memory
-from matplotlib.image import imread
-from selenium.common.exceptions import StaleElementReferenceException
+from browser import PATIENCE, keep, needs_browser, pixels, severe, wait
+from conftest import MEMORY_LIMIT, NOTEBOOKS, ROOT, cells, peak_memory
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import WebDriverWait
 
 from workshop import legend
 
@@ -38,54 +31,59 @@ LIVE = [path for path in NOTEBOOKS if path.stem[:2] in ("02", "03", "05")]  # th
 STILL = [path for path in NOTEBOOKS if path not in LIVE]
 BEHIND_A_PATH = {LIVE[0]: "/user/anna/"}  # as on JupyterHub and Binder; the others are at the root
 PANEL_CDN = "https://cdn.holoviz.org/panel/"
+LAB_FLAGS = ["--LabApp.expose_app_in_browser=True", "--allow-root"]  # containers run as root
+
+
+def copy_notebooks(folder):
+    """Copy the notebooks and what they link to, because a run changes them."""
+    for name in ("notebooks", "solutions", "docs"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+
+
+def free_ports(count):
+    with contextlib.ExitStack() as held:  # until all are known
+        servers = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [server.getsockname()[1] for server in servers]
+
+
+def start(command, folder, ready, env=None):
+    """Start a server in a folder, and return its process when an address answers."""
+    log = folder / "server.log"
+    with log.open("w") as file:
+        process = psutil.Popen(command, cwd=folder, env=env, stdout=file, stderr=subprocess.STDOUT)
+    for _ in range(PATIENCE):
+        with contextlib.suppress(OSError), urllib.request.urlopen(ready, timeout=10):
+            return process
+        time.sleep(0.5)
+    process.terminate()
+    raise RuntimeError(f"{command} did not start:\n{log.read_text()}")
 
 
 class Lab:
-    """A JupyterLab on 127.0.0.1 with a copy of the notebooks, because a run changes them."""
+    """A JupyterLab on 127.0.0.1."""
 
     def __init__(self, folder, base_url="/"):
-        for name in ("notebooks", "solutions", "docs"):
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            port = server.getsockname()[1]
-        token = secrets.token_hex(8)
+        copy_notebooks(folder)
+        (port,), token = free_ports(1), secrets.token_hex(8)
         self.url = f"http://127.0.0.1:{port}{base_url}"
         self.query = f"token={token}"
         command = [sys.executable, "-m", "jupyter", "lab", f"--ServerApp.root_dir={folder}", "--no-browser"]
         command += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}"]
-        command += [f"--ServerApp.base_url={base_url}", "--LabApp.expose_app_in_browser=True"]
-        command.append(f"--LabApp.workspaces_dir={folder / 'workspaces'}")
-        if hasattr(os, "geteuid") and os.geteuid() == 0:
-            command.append("--allow-root")
-        self._log = (folder / "lab.log").open("w")
-        self._process = subprocess.Popen(command, cwd=folder, stdout=self._log, stderr=subprocess.STDOUT)
-        for _ in range(120):
-            try:
-                self.ask("status")
-                return
-            except OSError:
-                time.sleep(0.5)
-        self.close()
-        raise RuntimeError(f"JupyterLab did not start:\n{(folder / 'lab.log').read_text()}")
-
-    def ask(self, path, method="GET"):
-        """Return the answer of Jupyter's own API."""
-        request = urllib.request.Request(f"{self.url}api/{path}?{self.query}", method=method)
-        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
-            return json.loads(answer.read() or "null")
+        command += [f"--ServerApp.base_url={base_url}", f"--LabApp.workspaces_dir={folder / 'workspaces'}", *LAB_FLAGS]
+        self._process = start(command, folder, f"{self.url}api/status?{self.query}")
 
     def kernel_memory(self):
-        (kernel,) = (p for p in psutil.Process(self._process.pid).children() if "ipykernel_launcher" in p.cmdline())
+        (kernel,) = (child for child in self._process.children() if "ipykernel_launcher" in child.cmdline())
         return peak_memory(kernel.pid)
-
-    def stop_kernels(self):
-        for kernel in self.ask("kernels"):
-            self.ask(f"kernels/{kernel['id']}", "DELETE")
 
     def close(self):
         self._process.terminate()
         self._process.wait(timeout=60)
-        self._log.close()
+
+
+def failures(driver):
+    """Return the errors on the console behind a path: Panel looks there for style sheets in the internet."""
+    return [error for error in severe(driver) if not (error.startswith(PANEL_CDN) and ".css" in error)]
 
 
 # the notebook's panel; in a browser without a window no widget is the current one
@@ -96,25 +94,18 @@ const idle = panel?.sessionContext.isReady && panel.sessionContext.session?.kern
 """
 
 
-def keep(driver, name):
-    SCREENSHOTS.mkdir(exist_ok=True)
-    driver.save_screenshot(str(SCREENSHOTS / f"{name}.png"))
-
-
 class Page:
     """A notebook in JupyterLab, as a person sees it."""
 
     def __init__(self, driver, lab, path):
         self.driver, self.lab, self.path = driver, lab, path
-        self.cells = nbformat.read(path, as_version=4).cells
+        self.cells = cells(path)
         self.responses = []  # (status, type, address) of all that the browser got
         driver.get(f"{lab.url}lab/tree/{path.parent.name}/{path.name}?reset&{lab.query}")
         self.wait(lambda: self.js(f"{PANEL} return code.length && idle"))
 
     def wait(self, condition, seconds=PATIENCE, message=""):
-        # JupyterLab takes cells away and puts them back while it loads
-        wait = WebDriverWait(self.driver, seconds, 0.3, [StaleElementReferenceException])
-        return wait.until(lambda _: condition(), message)
+        return wait(self.driver, condition, message, seconds)
 
     def js(self, script, *args):
         return self.driver.execute_script(script, *args)
@@ -192,13 +183,12 @@ return window.Bokeh.documents.flatMap(d => Array.from(d._all_models.values()))
 
 def share(png, colors):
     """Return the share of a picture's pixels that have exactly one of some colors."""
-    pixels = (imread(io.BytesIO(png))[..., :3] * 255).round().astype(int)
-    return np.isin(pixels @ [65536, 256, 1], [int(color[1:], 16) for color in colors]).mean()
+    return np.isin(pixels(png) @ [65536, 256, 1], [int(color[1:], 16) for color in colors]).mean()
 
 
 def differ(png, other):
     """Return the share of pixels that differ between two pictures."""
-    a, b = (imread(io.BytesIO(picture))[..., :3] for picture in (png, other))
+    a, b = pixels(png), pixels(other)
     return 1.0 if a.shape != b.shape else (a != b).any(-1).mean()
 
 
@@ -247,7 +237,7 @@ def look_at_tooltip(page, canvas):
 
     def named():
         leave()
-        picture = (imread(io.BytesIO(canvas.screenshot_as_png))[..., :3] * 255).round().astype(int)
+        picture = pixels(canvas.screenshot_as_png)
         height, width, _ = picture.shape
         x, y = width * 4 // 5, height // 2
         place = picture[y - 1 : y + 2, x - 1 : x + 2]  # the pointer is between pixels
@@ -354,62 +344,50 @@ def look_at_the_glossary(page):
     page.keep("glossary")
 
 
-# One of each for all lessons that a worker of the test run looks at: they take ten seconds to start.
-
-
-@pytest.fixture(scope="session")
-def browser(tmp_path_factory):
-    driver = make_driver(tmp_path_factory.mktemp("browser"))
-    yield driver
-    driver.quit()
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def lab_at(tmp_path_factory):
     """Return a function that returns the JupyterLab under a path, and starts it on the first call."""
-    with contextlib.ExitStack() as labs:
+    labs = {}
 
-        def start(path):
-            lab = Lab(tmp_path_factory.mktemp("lab"), path)
-            labs.callback(lab.close)
-            return lab
+    def start_once(path):
+        if path not in labs:
+            labs[path] = Lab(tmp_path_factory.mktemp("lab"), path)
+        return labs[path]
 
-        yield functools.cache(start)
+    yield start_once
+    for lab in labs.values():
+        lab.close()
 
 
 @pytest.fixture
-def driver(browser):
+def tab(driver):
     """Return the browser with a new tab and empty logs."""
-    before = browser.current_window_handle
-    browser.switch_to.new_window("tab")
-    browser.execute_cdp_cmd("Page.bringToFront", {})  # what is behind is not laid out
+    before = driver.current_window_handle
+    driver.switch_to.new_window("tab")
+    driver.execute_cdp_cmd("Page.bringToFront", {})  # what is behind is not laid out
     for kind in ("browser", "performance"):
-        browser.get_log(kind)
-    yield browser
-    browser.close()
-    browser.switch_to.window(before)
+        driver.get_log(kind)
+    yield driver
+    driver.close()
+    driver.switch_to.window(before)
 
 
 @pytest.fixture
-def page(lab_at, driver, path):
+def page(lab_at, tab, path):
     """Return a newly opened lesson. Afterward, check that it made no requests elsewhere and that nothing failed."""
     lab = lab_at(BEHIND_A_PATH.get(path, "/"))
     try:
-        page = Page(driver, lab, path)
+        page = Page(tab, lab, path)
         yield page
         addresses = [address for _, _, address in page.traffic() if address.startswith("http")]
         if path.stem.startswith("09"):  # it shows a page of its own, which reads the lesson's bucket
             addresses = [address for address in addresses if not address.startswith("http://127.0.0.1:")]
         # nor of the root of the address
         assert [address for address in addresses if not address.startswith(lab.url)] == []
-        errors = severe(driver)
-        if path in BEHIND_A_PATH:
-            # Panel looks for style sheets in the internet then, and does without
-            errors = [error for error in errors if not (error.startswith(PANEL_CDN) and ".css" in error)]
-        assert errors == []
+        assert (failures(tab) if path in BEHIND_A_PATH else severe(tab)) == []
     finally:
-        keep(driver, f"{path.stem}-last")
-        lab.stop_kernels()
+        keep(tab, f"{path.stem}-last")
+        tab.execute_script(f"{PANEL} return panel?.sessionContext.shutdown()")
 
 
 def every(paths):
@@ -450,7 +428,3 @@ def test_a_still_lesson_run_in_the_browser(page, path):
             message="the bucket was not asked",
         )
     assert page.lab.kernel_memory() < MEMORY_LIMIT
-
-
-def test_there_is_a_browser():
-    assert DRIVER, "CI must look at the lessons: `make test` should have installed chromium and chromium-driver"

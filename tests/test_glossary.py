@@ -2,9 +2,8 @@
 
 import re
 
-import nbformat
 import pytest
-from conftest import NOTEBOOKS, ROOT, SOLUTIONS
+from conftest import NOTEBOOKS, ROOT, SOLUTIONS, cells
 
 PAGE = ROOT / "docs" / "glossary.md"
 TERMS = dict(re.findall(r"^## (.+)\n\n((?:.+\n)+)", PAGE.read_text(encoding="utf-8") + "\n", flags=re.MULTILINE))
@@ -30,9 +29,9 @@ def test_a_term_is_explained_and_names_a_lesson_that_uses_it(term):
     ).groups()
     assert label == (f"appendix {name[:2].upper()}" if name[0] == "a" else f"lesson {name[:2]}")
     assert 1 <= len(re.findall(r"[.?)](?= |$)", text)) <= 6 and len(text) < 420
-    cells = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells
-    outputs = [output.get("text", "") for cell in cells for output in cell.get("outputs", [])]
-    used = set(words("\n".join([cell.source for cell in cells if not cell.source.startswith("## Check")] + outputs)))
+    lesson = cells(ROOT / "notebooks" / f"{name}.ipynb")
+    outputs = [output.get("text", "") for cell in lesson for output in cell.get("outputs", [])]
+    used = set(words("\n".join([cell.source for cell in lesson if not cell.source.startswith("## Check")] + outputs)))
     # a plural or another form of the verb counts, too
     ends = ("", "s", "es", "d", "ed", "n", "ning", "ing", "ly")
     for word in words(term):
@@ -43,9 +42,7 @@ def test_a_term_is_explained_and_names_a_lesson_that_uses_it(term):
 @pytest.mark.parametrize("path", NOTEBOOKS + SOLUTIONS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_links_to_the_glossary_lead_to_a_term(path):
     linked = []
-    for cell in nbformat.read(path, as_version=4).cells:
-        if cell.cell_type != "markdown":
-            continue
+    for cell in cells(path, "markdown"):
         assert cell.source.count("docs/glossary.md") == len(LINK.findall(cell.source)), cell.source
         for line in cell.source.splitlines():
             found = LINK.findall(line)

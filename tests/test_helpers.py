@@ -2,10 +2,9 @@
 
 import ast
 import importlib
-import json
 import re
 
-from conftest import NOTEBOOKS, ROOT
+from conftest import NOTEBOOKS, ROOT, cells
 
 PAGE = (ROOT / "docs" / "helpers.md").read_text(encoding="utf-8")
 MODULES = {path.stem for path in ROOT.glob("workshop/*.py")} - {"__init__"} | {"exercises"}
@@ -21,10 +20,8 @@ def called():
     """Return the functions and classes of `workshop` that the lessons' code names, such as ``tiles.open_tile``."""
     found, methods = set(), set()
     for path in NOTEBOOKS:
-        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
-            if cell["cell_type"] != "code":
-                continue
-            for node in ast.walk(ast.parse("".join(cell["source"]))):
+        for cell in cells(path, "code"):
+            for node in ast.walk(ast.parse(cell.source)):
                 if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                     found.add((node.value.id, node.attr))
                 elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("workshop."):

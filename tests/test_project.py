@@ -5,69 +5,82 @@ import os
 import re
 import tomllib
 from datetime import datetime
-from importlib.util import find_spec
 from itertools import pairwise
 
-import nbformat
 import pytest
 from attempts import tagged
-from conftest import NOTEBOOKS, ROOT, SOLUTIONS
+from conftest import NOTEBOOKS, ROOT, SOLUTIONS, cells
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from tools import card, lock
 from tools import minutes as model
 
-
-def pins():
-    return dict(re.findall(r"^([\w.-]+)==([^\s;\\]+)", lock.LOCK.read_text(), flags=re.MULTILINE))
-
-
-def test_lock_is_of_this_pyproject():
-    assert lock.LOCK.read_text().startswith(lock.header()), "pyproject.toml has changed: run `make lock`"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+GUIDE = (ROOT / "docs" / "instructors.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_environment_is_of_this_lock():
-    expected = lock.environment(lock.LOCK.read_text())
-    assert lock.ENVIRONMENT.read_text() == expected, "requirements.lock has changed: run `make lock`"
+def pins(path):
+    """Return the versions in a lock, which has a hash for each and holds no address."""
+    text = path.read_text()
+    assert "://" not in text
+    lines = re.findall(r"^([\w.-]+)==([^\s;\\]+)(.*)$", text, flags=re.MULTILINE)
+    assert all(rest.endswith("\\") for _, _, rest in lines), "a pin without a hash"
+    return {name: pin for name, pin, _ in lines}
+
+
+def test_what_tools_write_is_of_these_sources():
+    text = lock.LOCK.read_text()
+    assert text.startswith(lock.header()), "pyproject.toml has changed: run `make lock`"
+    assert lock.ENVIRONMENT.read_text() == lock.environment(text), "requirements.lock has changed: run `make lock`"
+    assert card.PAGE.read_text(encoding="utf-8") == card.page(), "run `.venv/bin/python tools/card.py`"
 
 
 def test_lock_holds_every_dependency_with_hashes_and_no_address():
-    pinned = pins()
-    text = lock.LOCK.read_text()
-    for line in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]:
+    pinned = pins(lock.LOCK)
+    for line in PROJECT["dependencies"]:
         requirement = Requirement(line)
         assert requirement.specifier.contains(pinned[requirement.name.lower()]), line
-    # a package may be pinned once for each Python
-    pinned_lines = re.findall(r"^[\w.-]+==.*", text, flags=re.MULTILINE)
-    assert all(line.endswith("\\") for line in pinned_lines), "a pin without a hash"
-    assert "://" not in text
+
+
+def test_the_hub_has_the_versions_of_the_lessons():
+    ours, hubs = pins(lock.LOCK), pins(ROOT / "tests" / "hub" / "requirements.lock")
+    assert "jupyterhub" in hubs
+    assert {name: pin for name, pin in hubs.items() if ours.get(name, pin) != pin} == {}, "run `make lock`"
+
+
+@pytest.mark.parametrize("folder", ["viewer", "tests/hub"])
+def test_npm_gets_exact_versions_with_hashes_and_the_lock_holds_no_address(folder):
+    text = (ROOT / folder / "package-lock.json").read_text()
+    assert "resolved" not in text and "registry" not in text
+    assert all("integrity" in package for name, package in json.loads(text)["packages"].items() if name)
+    wanted = json.loads((ROOT / folder / "package.json").read_text())
+    pinned = wanted["dependencies"] | wanted.get("devDependencies", {})
+    assert all(re.fullmatch(r"[\d.]+", pin) for pin in pinned.values())
 
 
 def test_readme_lists_every_lesson():
-    readme = (ROOT / "README.md").read_text()
     for path in NOTEBOOKS:
-        assert f"notebooks/{path.name}" in readme
+        assert f"notebooks/{path.name}" in README
     assert [path.name for path in SOLUTIONS] == [path.name for path in NOTEBOOKS]
 
 
 def minutes():
     """Return the README's minutes of each lesson: {"01": (core, exercises), ...}."""
-    rows = re.findall(r"^\| \[(\w\w).*\| (\d+) \| (\d+) \|$", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+    rows = re.findall(r"^\| \[(\w\w).*\| (\d+) \| (\d+) \|$", README, flags=re.MULTILINE)
     return {name.lower(): (int(core), int(exercises)) for name, core, exercises in rows}
 
 
 def test_minutes_of_the_lessons_are_those_of_the_readme():
     for path in NOTEBOOKS:
-        stated = re.search(
-            r"(\d+) minutes .* (\d+) for the exercises", nbformat.read(path, as_version=4).cells[0].source
-        )
+        stated = re.search(r"(\d+) minutes .* (\d+) for the exercises", cells(path)[0].source)
         assert tuple(map(int, stated.groups())) == minutes()[path.stem[:2]], path.name
 
 
 def schedule(title):
     """Return the rows (begin, minutes, what) of a schedule in the instructors' guide."""
-    table = (ROOT / "docs" / "instructors.md").read_text().split(f"## {title}\n")[1].split("\n## ")[0]
+    table = GUIDE.split(f"## {title}\n")[1].split("\n## ")[0]
     rows = re.findall(r"^\| (\d\d:\d\d) \| (\d+) \| (.*) \|$", table, flags=re.MULTILINE)
     return [(datetime.strptime(begin, "%H:%M"), int(spent), what) for begin, spent, what in rows]
 
@@ -102,51 +115,41 @@ def test_a_schedule_holds_every_lesson_with_an_exercise_a_quiz_and_slack(title, 
 
 
 def test_the_guide_says_how_the_model_counts_minutes():
-    text = (ROOT / "docs" / "instructors.md").read_text()
     for said in (
         f"{model.WORDS_PER_MINUTE} words of prose per minute",
         f"{model.LINE_SECONDS} seconds per line of visible code",
         f"{model.CELL_SECONDS} seconds per cell",
         f"{model.PREDICT_SECONDS} seconds per **Predict**",
     ):
-        assert said in text
-
-
-def test_the_minute_card_is_of_these_checkpoints():
-    assert card.PAGE.read_text(encoding="utf-8") == card.page(), "run `.venv/bin/python tools/card.py`"
+        assert said in GUIDE
 
 
 def test_checkpoints_are_on_the_screen_and_fill_the_core_path():
-    guide = (ROOT / "docs" / "instructors.md").read_text().split("## Checkpoints\n")[1].split("\n## ")[0]
-    parts = re.split(r"### (?:Lesson )?(\w+)\n", guide)[1:]
-    assert len(parts) == 2 * len(NOTEBOOKS)
-    for path, name, part in zip(NOTEBOOKS, parts[::2], parts[1::2], strict=True):
+    for path, (name, rows) in zip(NOTEBOOKS, card.checkpoints().items(), strict=True):
         assert path.stem.startswith(name.lower())
-        rows = re.findall(r"^\| (\d+) \| (\d+) \| (.*) \| (.*) \|$", part, flags=re.MULTILINE)
-        assert sum(int(row[1]) for row in rows) == minutes()[path.stem[:2]][0], name
+        assert sum(int(spent) for _, spent, _ in rows) == minutes()[path.stem[:2]][0], name
         shown = ""
-        for cell in nbformat.read(path, as_version=4).cells:
+        for cell in cells(path):
             if cell.cell_type == "code":
                 for output in cell.outputs:
                     shown += output.get("text", "") + output.get("data", {}).get("text/plain", "") + "\n"
             elif heading := re.search(r"^## (\d+) ", cell.source, flags=re.MULTILINE):
                 shown += f"\n## {heading[1]}\n"
-        for section, _, _, screen in rows:
+        for section, _, screen in rows:
             here = shown.split(f"\n## {section}\n")[1].split("\n## ")[0]
             for text in re.findall(r"`(.+?)`", screen):
                 assert text in here, f"{path.stem}, section {section}: {text}"
 
 
 def test_one_version():
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    version = PROJECT["version"]
     assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
     assert re.search(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)[1] == version
 
 
 def test_every_way_in_makes_the_copies_and_opens_them():
-    readme = (ROOT / "README.md").read_text()
-    rows = dict(re.findall(r"^\| (\w+).*? \| (.*) \| .* \|$", readme.split("## Elsewhere")[1], flags=re.MULTILINE))
-    spelled_out = readme.split("```powershell")[1].split("```")[0].replace("\\", "/")
+    rows = dict(re.findall(r"^\| (\w+).*? \| (.*) \| .* \|$", README.split("## Elsewhere")[1], flags=re.MULTILINE))
+    spelled_out = README.split("```powershell")[1].split("```")[0].replace("\\", "/")
     for way in (spelled_out, rows["conda"], rows["JupyterHub"]):
         assert "python tools/copies.py" in way and "work" in way.replace("workshop", "")
     assert "postBuild" in rows["Binder"] and "lab/tree/work" in rows["Binder"]
@@ -156,9 +159,7 @@ def test_every_way_in_makes_the_copies_and_opens_them():
 def test_a_dev_container_does_what_the_readme_says():
     container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
     assert container["postCreateCommand"] == "make setup && .venv/bin/python tools/copies.py"
-    python = container["image"].split(":")[1]
-    requires = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
-    assert SpecifierSet(requires).contains(python)
+    assert SpecifierSet(PROJECT["requires-python"]).contains(container["image"].split(":")[1])
 
 
 def test_binder_finds_the_environment_and_prepares_the_sample_world():
@@ -169,4 +170,3 @@ def test_binder_finds_the_environment_and_prepares_the_sample_world():
     assert os.access(ROOT / "postBuild", os.X_OK)
     commands = re.findall(r"^python (.*)$", (ROOT / "postBuild").read_text(), flags=re.MULTILINE)
     assert commands == ["-m workshop.sample", "tools/copies.py"]
-    assert find_spec("workshop.sample") and (ROOT / "tools" / "copies.py").is_file()

@@ -1,31 +1,28 @@
 """The site: built from the stored outputs without warnings, complete, accessible, and self-contained."""
 
-import functools
-import http.server
 import itertools
+import json
 import os
 import posixpath
 import re
 import subprocess
 import sys
-import threading
 from urllib.parse import unquote, urlsplit
 
-import nbformat
 import pytest
-from browser import PATIENCE, make_driver, needs_browser, severe
+from attempts import tagged
+from browser import barriers, needs_browser, severe, wait
 from bs4 import BeautifulSoup
-from conftest import NOTEBOOKS, ROOT
+from conftest import NOTEBOOKS, ROOT, cells
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.wait import WebDriverWait
-from selenium_axe_python import Axe
+
+from workshop import servers
 
 BUILD = ["sphinx", "-q", "-W", "--keep-going", "-n", "-E", "-c", "docs"]
 LESSONS = [f"notebooks/{path.stem}.html" for path in NOTEBOOKS]
 AROUND = [f"docs/{path.stem}.html" for path in sorted(ROOT.glob("docs/*.md"))]
 AROUND += ["data/README.html", "benchmarks/README.html"]
-WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 # these pages show every kind of output; `make soak` looks at all of them
 LOOKED_AT = ("docs/index.html", "docs/glossary.html", *(LESSONS[n - 1] for n in (2, 3, 5, 8)))
 # what all kinds of outputs look like in the dark, these pages show
@@ -37,11 +34,6 @@ every_lesson = pytest.mark.parametrize("name", LESSONS)
 
 def mostly_later(names):
     return [name if name in LOOKED_AT else pytest.param(name, marks=pytest.mark.soak) for name in names]
-
-
-def read(page):
-    """Return the notebook of a page."""
-    return nbformat.read((ROOT / page).with_suffix(".ipynb"), as_version=4)
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +108,7 @@ def test_pages_can_be_read_by_everybody(pages):
         for table in page.select("article table"):
             # xarray lays out its tables of chunks in another table
             assert table.find("th"), f"{table.get_text()[:80]} in {name}"
+        assert not page.select("article th:empty"), name
         identifiers = [tag["id"] for tag in page.select("[id]")]
         assert len(identifiers) == len(set(identifiers)), name
         if name != "index.html":
@@ -124,7 +117,8 @@ def test_pages_can_be_read_by_everybody(pages):
 
 @every_lesson
 def test_alternative_texts_are_those_of_the_notebook(pages, name):
-    outputs = [output for cell in read(name).cells for output in cell.get("outputs", [])]
+    lesson = (ROOT / name).with_suffix(".ipynb")
+    outputs = [output for cell in cells(lesson, "code") for output in cell.outputs]
     written = [o["metadata"]["image/png"]["alt"] for o in outputs if "image/png" in o.get("data", {})]
     assert [image["alt"] for image in pages[name].select(".cell_output img")] == written
     drawn = "".join(o.get("data", {}).get("image/svg+xml", "") for o in outputs)
@@ -134,9 +128,8 @@ def test_alternative_texts_are_those_of_the_notebook(pages, name):
 
 @every_lesson
 def test_answers_stand_folded_below_their_exercises(pages, name):
-    answers = read(name.replace("notebooks", "solutions")).cells
-    tags = [tag for cell in read(name).cells for tag in cell.metadata.get("tags", [])]
-    keys = [tag.removeprefix("check-") for tag in tags if tag.startswith("check-")]
+    lesson = (ROOT / name).with_suffix(".ipynb")
+    keys, answers = tagged(lesson, "check-"), tagged(ROOT / "solutions" / lesson.name, "solution-")
     folds = pages[name].select("details.answer")
     assert [fold["id"] for fold in folds] == [f"answer-{key}" for key in keys] and len(keys) >= 2
     for key, fold in zip(keys, folds, strict=True):
@@ -144,9 +137,16 @@ def test_answers_stand_folded_below_their_exercises(pages, name):
         assert key in fold.summary.get_text()
         assert fold.find_previous("h3").get_text().startswith(f"Exercise {key}")
         assert f"○ {key}: not attempted yet" in fold.find_previous(class_="text_html").get_text()
-        code = next(cell.source for cell in answers if f"solution-{key}" in cell.metadata.get("tags", []))
-        assert fold.select_one(f".tag_solution-{key} pre").get_text().strip() == code.strip()
+        assert fold.select_one(f".tag_solution-{key} pre").get_text().strip() == answers[key].strip()
         assert f"✓ {key}: right." in fold.get_text()
+
+
+def test_search_leads_to_lessons_and_not_to_the_same_answers_elsewhere(site):
+    text = (site / "searchindex.js").read_text(encoding="utf-8")
+    index = json.loads(text.removeprefix("Search.setIndex(").removesuffix(")"))
+    answers = {n for n, name in enumerate(index["docnames"]) if name.startswith("solutions/")}
+    found = {n for ns in index["terms"].values() for n in (ns if isinstance(ns, list) else [ns])}
+    assert found and not answers & found
 
 
 def test_live_views_are_replaced_by_a_note(pages):
@@ -164,25 +164,10 @@ def test_the_notebook_can_be_downloaded_as_it_is(site, pages, name):
     assert copy.read_bytes() == (ROOT / name).with_suffix(".ipynb").read_bytes()
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *args):
-        pass
-
-
 @pytest.fixture(scope="module")
 def address(site):
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=site))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory):
-    driver = make_driver(tmp_path_factory.mktemp("profile"))
-    yield driver
-    driver.quit()
+    with servers.serve_folder(site) as server:
+        yield server.url
 
 
 def with_each(driver, selector, call):
@@ -204,13 +189,9 @@ def test_axe_finds_no_barrier_and_the_console_no_error(driver, address, name):
     loaded = driver.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
     assert loaded and all(link.startswith((address, "data:")) for link in loaded), loaded
     with_each(driver, "details", "forEach(fold => fold.open = true)")
-    axe = Axe(driver)
-    axe.inject()
     for theme in ("light", "dark") if name in DARK_TOO else ("light",):
         set_colors(driver, theme)
-        result = axe.run(options={"runOnly": {"type": "tag", "values": WCAG}, "resultTypes": ["violations"]})
-        assert "color-contrast" in {rule["id"] for rule in result["passes"]}
-        assert not [(v["id"], v["nodes"][0]["html"], v["nodes"][0]["failureSummary"]) for v in result["violations"]]
+        assert not barriers(driver)
 
 
 @needs_browser
@@ -221,7 +202,7 @@ def test_the_viewer_stands_below_the_site_and_shows_its_store(site, driver, addr
     severe(driver)
     driver.get(f"{address}/docs/index.html")
     driver.find_element(By.CSS_SELECTOR, "a[href='../viewer/index.html']").click()
-    WebDriverWait(driver, PATIENCE).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#map[aria-busy=false]"))
+    wait(driver, lambda: driver.find_elements(By.CSS_SELECTOR, "#map[aria-busy=false]"))
     assert "SYNTHETIC" in driver.find_element(By.ID, "attributes").text
     assert driver.execute_script("return document.querySelector('#dimensions input').max") == "4"
     assert not severe(driver)
@@ -235,11 +216,9 @@ def test_the_viewer_stands_below_the_site_and_shows_its_store(site, driver, addr
 def test_search_finds_a_lesson_and_a_symptom(driver, site, address, from_file, word, page):
     driver.get(f"{site.as_uri() if from_file else address}/docs/index.html")
     driver.find_element(By.CSS_SELECTOR, ".bd-sidebar-primary .search-button-field").click()
-    field = WebDriverWait(driver, PATIENCE).until(
-        lambda d: d.find_element(By.CSS_SELECTOR, "dialog input[type=search]")
-    )
+    (field,) = wait(driver, lambda: driver.find_elements(By.CSS_SELECTOR, "dialog input[type=search]"))
     field.send_keys(word + Keys.ENTER)
-    links = WebDriverWait(driver, PATIENCE).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#search-results li a"))
+    links = wait(driver, lambda: driver.find_elements(By.CSS_SELECTOR, "#search-results li a"))
     assert page in links[0].get_attribute("href")
 
 

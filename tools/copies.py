@@ -14,13 +14,10 @@ ROOT = Path(__file__).parent.parent
 RECORD = "progress.jsonl"  # of workshop/exercises/record.py
 
 
-def copy(notebook: Path, folder: Path) -> str:
+def copy(notebook: Path, folder: Path) -> bool:
     """Write a notebook without outputs into the folder, unless it exists there.
 
-    Returns
-    -------
-    str
-        ``"new"``, ``"kept"``, or ``"older"`` if the copy was made from another version of the lesson.
+    Returns whether the copy there was made from another version of the lesson.
     """
     content = nbformat.read(notebook, as_version=4)
     for cell in content.cells:
@@ -30,9 +27,9 @@ def copy(notebook: Path, folder: Path) -> str:
     content.metadata["lesson_version"] = version
     there = folder / notebook.name
     if there.is_file():
-        return "kept" if nbformat.read(there, as_version=4).metadata.get("lesson_version") == version else "older"
+        return nbformat.read(there, as_version=4).metadata.get("lesson_version") != version
     nbformat.write(content, there)
-    return "new"
+    return False
 
 
 def main(root: Path = ROOT, *, fresh: bool = False) -> str:
@@ -42,11 +39,11 @@ def main(root: Path = ROOT, *, fresh: bool = False) -> str:
     if fresh and folder.is_dir():
         aside = folder.rename(root / f"work-{datetime.now():%Y%m%d-%H%M%S}")
         said = f"Your earlier copies are in {aside.name}/. "
+        folder.mkdir()
+        if (aside / RECORD).is_file():
+            (aside / RECORD).rename(folder / RECORD)
     folder.mkdir(exist_ok=True)
-    if said and (aside / RECORD).is_file():
-        (aside / RECORD).rename(folder / RECORD)
-    states = {path.name: copy(path, folder) for path in sorted(root.glob("notebooks/*.ipynb"))}
-    older = [name for name, state in states.items() if state == "older"]
+    older = [path.name for path in sorted(root.glob("notebooks/*.ipynb")) if copy(path, folder)]
     if older:
         said += (
             f"The lesson has changed since your copy was made: {', '.join(older)}. "

@@ -16,22 +16,19 @@ LOCK = ROOT / "requirements.lock"
 ENVIRONMENT = ROOT / "environment.yml"
 
 
-def fingerprint() -> str:
-    """Return a digest of everything in pyproject.toml that the lock depends on."""
-    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    project = pyproject["project"]
-    inputs = [project["dependencies"], project["requires-python"], pyproject["tool"]["uv"]["exclude-dependencies"]]
-    return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
 
 
 def header() -> str:
-    """Return the first lines of requirements.lock."""
-    return f"# Written by `make lock` from pyproject.toml; do not edit.\n# dependencies: sha256:{fingerprint()}\n"
+    """Return the first lines of requirements.lock, with a digest of everything in pyproject.toml that it depends on."""
+    inputs = [PROJECT["dependencies"], PROJECT["requires-python"], PYPROJECT["tool"]["uv"]["exclude-dependencies"]]
+    digest = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
+    return f"# Written by `make lock` from pyproject.toml; do not edit.\n# dependencies: sha256:{digest}\n"
 
 
 def environment(lock: str) -> str:
     """Return environment.yml: conda brings Python, pip the versions of the lock and this project."""
-    requires = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
     pins = re.findall(r"^([\w.-]+==[^\\\n]*?) *\\?$", lock, flags=re.MULTILINE)
     lines = [
         "# Written by `make lock` from pyproject.toml and requirements.lock; do not edit.",
@@ -39,7 +36,7 @@ def environment(lock: str) -> str:
         "channels:",
         "  - conda-forge",
         "dependencies:",
-        f'  - "python {requires}"',
+        f'  - "python {PROJECT["requires-python"]}"',
         "  - pip",
         "  - pip:",
         *(f"      - {json.dumps(pin)}" for pin in pins),
@@ -53,8 +50,7 @@ def main() -> None:
     uv = os.environ.get("UV", "uv")  # set by `uv run`
     command = [uv, "pip", "compile", "--quiet", "--upgrade", "--universal", "--python-version", "3.12"]
     command += ["--generate-hashes", "--no-annotate", "--no-header", "--no-emit-index-url", "pyproject.toml"]
-    resolved = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    lock = header() + resolved
+    lock = header() + subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     LOCK.write_text(lock)
     ENVIRONMENT.write_text(environment(lock))
 

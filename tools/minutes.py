@@ -7,32 +7,21 @@ The kernel takes its measured time, which ``make render`` stores. Folded code ta
 
 import re
 import sys
-from dataclasses import dataclass
+from collections import Counter
 from pathlib import Path
 
 import nbformat
 
 ROOT = Path(__file__).parent.parent
 WORDS_PER_MINUTE, LINE_SECONDS, CELL_SECONDS, PREDICT_SECONDS = 180, 4, 20, 90
+HEADING = re.compile(r"(#{2,4}) (?:(\d+) )?(.*)")
 LEFT_OUT = re.compile(r"Deeper|Exercise|Check yourself|On your own|Further reading")
-HEADING = re.compile(r"^(#{2,4}) (.*)$", flags=re.MULTILINE)
 
 
-@dataclass
-class Core:
-    """The contents of a notebook's core path."""
-
-    words: int = 0
-    lines: int = 0  # of visible code, without empty ones
-    cells: int = 0
-    predictions: int = 0
-    kernel_seconds: float = 0.0
-
-    @property
-    def minutes(self) -> float:
-        """The model's minutes."""
-        seconds = self.lines * LINE_SECONDS + self.cells * CELL_SECONDS + self.predictions * PREDICT_SECONDS
-        return self.words / WORDS_PER_MINUTE + (seconds + self.kernel_seconds) / 60
+def minutes(part: Counter) -> float:
+    """Return the model's minutes for the counts of a part."""
+    seconds = part["lines"] * LINE_SECONDS + part["cells"] * CELL_SECONDS + part["predictions"] * PREDICT_SECONDS
+    return part["words"] / WORDS_PER_MINUTE + (seconds + part["kernel_seconds"]) / 60
 
 
 def is_folded(cell: nbformat.NotebookNode) -> bool:
@@ -40,53 +29,48 @@ def is_folded(cell: nbformat.NotebookNode) -> bool:
     return bool(cell.metadata.get("jupyter", {}).get("source_hidden"))
 
 
-def sections(notebook: nbformat.NotebookNode) -> list[tuple[str, Core]]:
-    """Return the numbered sections of the core path, with ``""`` for the part before the first one.
+def sections(notebook: nbformat.NotebookNode) -> dict[str, Counter]:
+    """Count the core path's words, lines, cells and predictions in each numbered section.
 
-    A part that is left out ends at the next heading of the same level or a higher one. *In practice* and *What you did*
-    count as parts of the last section.
+    The part before the first section is called *before*, and has the ``kernel_seconds`` of the whole notebook. A part
+    that is left out ends at the next heading of the same level or a higher one. *In practice* and *What you did* count
+    as parts of the last section.
     """
-    found, skipped_level = [("", Core())], 0
-    found[0][1].kernel_seconds = notebook.metadata.get("kernel_seconds", 0)
+    here = Counter(kernel_seconds=notebook.metadata.get("kernel_seconds", 0))
+    found, skipped_level = {"before": here}, 0
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             for part in re.split(r"(?m)^(?=#{2,4} )", cell.source):
                 if heading := HEADING.match(part):
-                    level = len(heading[1])
+                    level, number, title = len(heading[1]), heading[2], heading[3]
                     if not skipped_level or level <= skipped_level:
-                        skipped_level = level if LEFT_OUT.match(re.sub(r"^\d+ ", "", heading[2])) else 0
-                    if not skipped_level and (number := re.match(r"## (\d+) ", part)):
-                        found.append((number[1], Core()))
+                        skipped_level = level if LEFT_OUT.match(title) else 0
+                    if level == 2 and number and not skipped_level:
+                        here = found[number] = Counter()
                 if not skipped_level:
-                    found[-1][1].words += len(part.split())
-                    found[-1][1].predictions += part.count("**Predict")
+                    here.update(words=len(part.split()), predictions=part.count("**Predict"))
         elif not skipped_level and not any(
             tag.startswith(("exercise-", "check-", "quiz-")) for tag in cell.metadata.get("tags", [])
         ):
-            found[-1][1].cells += 1
-            if not is_folded(cell):
-                found[-1][1].lines += sum(bool(line.strip()) for line in cell.source.splitlines())
+            lines = 0 if is_folded(cell) else sum(bool(line.strip()) for line in cell.source.splitlines())
+            here.update(cells=1, lines=lines)
     return found
 
 
-def core(notebook: nbformat.NotebookNode) -> Core:
+def core(notebook: nbformat.NotebookNode) -> Counter:
     """Return the sum of the sections."""
-    parts = [part for _, part in sections(notebook)]
-    return Core(*(sum(getattr(part, name) for part in parts) for name in Core.__dataclass_fields__))
+    return sum(sections(notebook).values(), Counter())
 
 
 if __name__ == "__main__":
-    paths = [Path(arg) for arg in sys.argv[1:]] or sorted(ROOT.glob("notebooks/*.ipynb"))
-    for path in paths:
+    for path in [Path(arg) for arg in sys.argv[1:]] or sorted(ROOT.glob("notebooks/*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
         whole = core(notebook)
         print(
-            f"{path.stem:26} {whole.minutes:4.0f} min: {whole.words:5} words, {whole.lines:4} lines "
-            f"({whole.lines / whole.minutes:.1f} a minute), {whole.cells:3} cells, {whole.predictions} Predict, "
-            f"kernel {whole.kernel_seconds:.0f} s"
+            f"{path.stem:26} {minutes(whole):4.0f} min: {whole['words']:5} words, {whole['lines']:4} lines "
+            f"({whole['lines'] / minutes(whole):.1f} a minute), {whole['cells']:3} cells, "
+            f"{whole['predictions']} Predict, kernel {whole['kernel_seconds']:.0f} s"
         )
         if sys.argv[1:]:
-            print(
-                "  by section:",
-                ", ".join(f"{name or 'before'}: {part.minutes:.1f}" for name, part in sections(notebook)),
-            )
+            by_section = [f"{name}: {minutes(part):.1f}" for name, part in sections(notebook).items()]
+            print("  by section:", ", ".join(by_section))

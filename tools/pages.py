@@ -14,7 +14,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
 ROOT = Path(__file__).parent.parent
-ANSWER = re.compile(r"## (?P<key>\w\w-\d+) (?P<title>.*)")
+ANSWER = re.compile(r"## (?P<key>\w\w-\d+) (?P<title>.*)\n(?P<reasons>(?s:.*))")
 # Begins the plain text of a widget, an ipyleaflet map, a HoloViews plot or an embedded page of a server.
 LIVE = re.compile(r"Column\n|\w*Slider\(|Map\(|:\w+ +\[|IFrame\(")
 LIVE_NOTE = (
@@ -25,24 +25,22 @@ LIVE_NOTE = (
 def read(text: str) -> NotebookNode:
     """Return the notebook in this text, adapted to the site."""
     notebook = nbformat.reads(text, as_version=4)
+    cells, exercise = [], ""
     for cell in notebook.cells:
         if cell.cell_type == "code":
             adapt_outputs(cell)
-    if notebook.cells[0].source.startswith("# Answers to"):
-        # The lesson's page has the same answers, and a search should find that page.
-        notebook.metadata.update(orphan=True, nosearch=True)
-        keep_first_icons(notebook.cells)
-        return notebook
-    cells, exercise = [], ""
-    for cell in notebook.cells:
         cells.append(cell)
         for tag in cell.metadata.get("tags", []):
             if tag.startswith("check-"):
                 exercise = tag.removeprefix("check-")
                 cells += folded(exercise)
     keep_first_icons(cells)
-    number = exercise.split("-")[0].upper()  # 01, or A1 of an appendix
-    cells[0].source = cells[0].source.replace("# ", f"# {number} ", 1)
+    if cells[0].source.startswith("# Answers to"):
+        # The lesson's page has the same answers, and a search should find that page.
+        notebook.metadata.update(orphan=True, nosearch=True)
+    else:
+        number = exercise.split("-")[0].upper()  # 01, or A1 of an appendix
+        cells[0].source = cells[0].source.replace("# ", f"# {number} ", 1)
     notebook.cells = cells
     return notebook
 
@@ -102,7 +100,7 @@ def answers() -> dict[str, tuple[str, list[NotebookNode]]]:
     """Return the title and the cells of the answer to each exercise."""
     found = {}
     for path in sorted(ROOT.glob("solutions/*.ipynb")):
-        cells = None
+        cells = []  # before the first answer, of none
         for cell in nbformat.read(path, as_version=4).cells:
             if cell.cell_type == "code":
                 adapt_outputs(cell)
@@ -110,14 +108,13 @@ def answers() -> dict[str, tuple[str, list[NotebookNode]]]:
             else:
                 parts = [new_markdown_cell(part) for part in re.split(r"(?m)^(?=## )", cell.source) if part.strip()]
             for part in parts:
-                if part.cell_type == "markdown" and part.source.startswith("## "):
-                    heading, _, reasons = part.source.partition("\n")
-                    answer = ANSWER.match(heading)
-                    cells = [new_markdown_cell(reasons)] if answer else None
-                    if answer:
-                        found[answer["key"]] = (answer["title"], cells)
-                elif cells is not None:
+                if part.cell_type == "code" or not part.source.startswith("## "):
                     cells.append(part)
+                    continue
+                cells = []  # of this answer, or of a section that is none
+                if answer := ANSWER.match(part.source):
+                    cells.append(new_markdown_cell(answer["reasons"]))
+                    found[answer["key"]] = (answer["title"], cells)
     return found
 
 

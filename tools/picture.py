@@ -4,6 +4,7 @@ It shows the sample tiles, a cube built from them, and the viewer (``make viewer
 """
 
 import io
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -18,6 +19,7 @@ from matplotlib.figure import SubFigure
 from matplotlib.image import imread
 from matplotlib.patches import Patch
 from PIL import Image
+from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
 from tools import window
@@ -42,7 +44,7 @@ def build() -> icechunk.Repository:
     repo.create_branch("draft", release)
     session = repo.writable_session("draft")
     lulc = zarr.open_array(session.store, path="lulc", mode="r+")
-    water = (legend.table()["group"] == "Open surface water").pipe(lambda is_water: is_water.index[is_water])
+    water = legend.table().query("group == 'Open surface water'").index
     lulc[-1] = np.where(np.isin(lulc[-1], water), legend.NODATA, lulc[-1])
     session.commit("Try 2020 without water")
     return repo
@@ -74,46 +76,36 @@ def draw_history(ax: Axes, repo: icechunk.Repository) -> None:
     spots = {snapshot.id: (0.7 * (snapshot in own), -number) for number, snapshot in enumerate(rows)}
     for snapshot in rows:
         x, y = spots[snapshot.id]
+        color = GREEN if x else BLUE
         if snapshot.parent_id:
             x_before, y_before = spots[snapshot.parent_id]
             ax.plot([x, x, x_before], [y, y_before + 0.6, y_before], color=GRAY, linewidth=3, zorder=1)
-        ax.plot(x, y, "o", markersize=17, color=GREEN if x else BLUE, zorder=2)
+        ax.plot(x, y, "o", markersize=17, color=color, zorder=2)
         drawn = ax.text(1.3, y, snapshot.message, fontsize=15, va="center")
-        for kind, color in ((tags, ORANGE), (heads, GREEN if x else BLUE)):
-            if snapshot.id in kind:
-                style = {"facecolor": "white", "edgecolor": color, "boxstyle": "round,pad=0.25", "linewidth": 2}
-                drawn = ax.annotate(
-                    kind[snapshot.id], (1, 0.5), (14, 0), xycoords=drawn, textcoords="offset points", va="center",
-                    fontsize=14, bbox=style,
-                )  # fmt: skip
+        for label, edge in ((tags.get(snapshot.id), ORANGE), (heads.get(snapshot.id), color)):
+            if label:
+                box = {"facecolor": "white", "edgecolor": edge, "boxstyle": "round,pad=0.25", "linewidth": 2}
+                beside = {"xycoords": drawn, "textcoords": "offset points", "va": "center"}
+                drawn = ax.annotate(label, (1, 0.5), (14, 0), fontsize=14, bbox=box, **beside)
     ax.set(xlim=(-0.3, 10), ylim=(-len(rows) + 0.4, 0.6))
     ax.axis("off")
 
 
 def look(folder: Path, width: int) -> np.ndarray:
     """Return a screenshot of the viewer's page with the sample, this wide and as high as the page."""
-    if not (VIEWER / "index.html").is_file():
-        raise SystemExit(f"expected the viewer in {VIEWER}, found none: run `make viewer`, which needs npm")
     sys.path.append(str(ROOT / "tests"))
-    from browser import DRIVER, PATIENCE, make_driver  # the tests' browser
+    from browser import PATIENCE, make_driver  # the tests' browser
 
-    if not DRIVER:
-        raise SystemExit("expected chromedriver on this machine, found none: run `make browser` (Debian, Ubuntu)")
     window.write(folder / "store")
-    for file in VIEWER.iterdir():
-        (folder / "store" / file.name).write_bytes(file.read_bytes())
-    driver = make_driver(folder, (width, 800))
-    try:
-        with servers.serve_folder(folder / "store") as server:
-            driver.get(f"{server.url}/index.html?year=2015")
-            done = "return document.querySelector('#map[aria-busy=false]') !== null"
-            WebDriverWait(driver, PATIENCE).until(lambda _: driver.execute_script(done))
-            height = "return document.documentElement.scrollHeight + outerHeight - innerHeight"
-            driver.set_window_size(width, driver.execute_script(height))
-            WebDriverWait(driver, PATIENCE).until(lambda _: driver.execute_script(done))
-            return imread(io.BytesIO(driver.get_screenshot_as_png()))
-    finally:
-        driver.quit()
+    shutil.copytree(VIEWER, folder / "store", dirs_exist_ok=True)
+    with make_driver(folder, (width, 800)) as driver, servers.serve_folder(folder / "store") as server:
+        driver.get(f"{server.url}/index.html?year=2015")
+        drawn = (By.CSS_SELECTOR, "#map[aria-busy=false]")
+        WebDriverWait(driver, PATIENCE).until(lambda _: driver.find_elements(*drawn))
+        height = "return document.documentElement.scrollHeight + outerHeight - innerHeight"
+        driver.set_window_size(width, driver.execute_script(height))
+        WebDriverWait(driver, PATIENCE).until(lambda _: driver.find_elements(*drawn))
+        return imread(io.BytesIO(driver.get_screenshot_as_png()))
 
 
 def main() -> None:

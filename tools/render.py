@@ -14,30 +14,27 @@ from nbclient import NotebookClient
 
 ROOT = Path(__file__).parent.parent
 # Interactive plots carry megabytes of JavaScript; widgets need their kernel.
-LIVE_ONLY = (
+LIVE_ONLY = {
     "application/vnd.holoviews_load.v0+json",
     "application/vnd.holoviews_exec.v0+json",
     "application/vnd.jupyter.widget-view+json",
     "application/javascript",
-)
+}
 
 
 def static_outputs(outputs: list) -> list:
     """Return the outputs that a page without a kernel can show."""
     kept = []
     for output in outputs:
-        data = output.get("data")
-        if data is None:
-            kept.append(output)
-            continue
-        if any(kind in data for kind in LIVE_ONLY):
-            for kind in set(data) - {"text/plain"}:
-                del data[kind]
-        if data.get("text/plain", "").startswith("<IPython.lib.display.IFrame"):
-            output.data = nbformat.from_dict({"text/plain": "IFrame()"})  # its server is gone by now
-            data = output.data
-        if data.get("text/plain") and " object at 0x" not in data["text/plain"]:
-            kept.append(output)
+        if "data" in output:
+            text = output.data.get("text/plain", "")
+            if text.startswith("<IPython.lib.display.IFrame"):
+                output.data = {"text/plain": "IFrame()"}  # its server is gone by now
+            elif not text or " object at 0x" in text:
+                continue
+            elif LIVE_ONLY & set(output.data):
+                output.data = {"text/plain": text}
+        kept.append(output)
     return kept
 
 
