@@ -340,6 +340,12 @@ def test_a_closed_server_is_gone(folder):
     assert wait_until_gone(f"{server.url}/letters.txt")
 
 
+def test_a_server_that_does_not_start_in_time_is_named(monkeypatch, folder):
+    monkeypatch.setattr(servers, "START_SECONDS", 0.001)
+    with pytest.raises(RuntimeError, match=r"the folder server on 127.0.0.1 did not start within 0.001 s"):
+        servers.serve_folder(folder)
+
+
 def test_a_server_elsewhere_answers_or_not(server):
     assert servers.answers(f"{server.url}/numbers.txt")  # 404 is an answer
     assert not servers.answers("https://tiles.invalid")

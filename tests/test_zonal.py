@@ -288,6 +288,14 @@ def test_axes_stored_in_single_precision():
 # The same, however the cube is stored, and each chunk once. A cluster counts in test_virtual.py.
 
 
+def test_a_zone_that_vanishes_among_the_pixels_is_empty(lulc):
+    """The zone is so flat that all its corners are exactly on one row."""
+    flat = shapely.Polygon([(-110, 14.5), (-109.9, 14.5), (-109.95, np.nextafter(14.5, 40))])
+    assert flat.is_valid
+    zones = gpd.GeoSeries([flat, POLYGONS["triangle"]], crs="EPSG:4326")
+    assert zonal.count_classes(lulc, zones).pixels[0].sum() == 0
+
+
 def test_dask_and_memory_agree(lulc):
     part = tiles.select_box(lulc, tiles.Box(-110.5, 39.5, -109.5, 40.5))
     zones = gpd.GeoSeries(POLYGONS, crs="EPSG:4326").drop("at the edge of what is written")

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 LOOPBACK = "127.0.0.1"
+START_SECONDS = 60  # for a server here to start
 ANSWER_SECONDS = 2  # for another server to answer
 _LOG_PATH = "/.requests"
 
@@ -50,10 +51,15 @@ class LoopbackServer:
             cwd=Path(__file__).parent.parent,  # a learner's json.py must not be imported
             env=os.environ | {"MOTO_DISABLE_GLOBAL_CORS": "1"},  # no web page may use the bucket
         )
+        limit = threading.Timer(START_SECONDS, self._process.kill)  # a pipe has no time-out on all systems
+        limit.start()
         port = self._process.stdout.readline().decode().strip()
+        limit.cancel()
         if not port:
             self.close()
-            raise RuntimeError(f"the {kind} server on {LOOPBACK} did not start; its own message, above, says why")
+            raise RuntimeError(
+                f"the {kind} server on {LOOPBACK} did not start within {START_SECONDS} s; see its message above"
+            )
         self.url = f"http://{LOOPBACK}:{port}"  # without a slash at the end
         atexit.register(self.close)
 

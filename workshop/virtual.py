@@ -35,6 +35,7 @@ from workshop.tiles import gdal_path, is_url, open_tile, tile_path, tiles_root
 
 DIGEST = "source_digest"  # the coordinate with which check_sources recognizes each year's file
 SAMPLES, SAMPLE_BYTES = 16, 65_536  # how many strips a digest reads, and how many bytes of each at most
+REWRITE = 'rewrite it with rasterio.shutil.copy(old, new, driver="GTiff", compress="LZW", blockysize=1, nbits=8)'
 
 
 class VirtualError(Exception):
@@ -80,8 +81,7 @@ def locate_tile(name: str, year: int, root: str | Path | None = None) -> tuple[s
 def open_virtual_tile(name: str, year: int, root: str | Path | None = None) -> xr.Dataset:
     """Open one tile as references to its strips. A few strips are read to check the references and to make a digest.
 
-    The arguments and their errors are the same as for :func:`workshop.tiles.open_tile`. Of the libraries' errors, those
-    of virtual-tiff say which layouts references cannot represent, such as a shorter last strip.
+    The arguments and their errors are the same as for :func:`workshop.tiles.open_tile`.
 
     Returns
     -------
@@ -93,29 +93,56 @@ def open_virtual_tile(name: str, year: int, root: str | Path | None = None) -> x
     Raises
     ------
     VirtualError
-        If pixels read through the references differ from GDAL's.
+        If references cannot represent the file, or its server does not support range requests.
     """
+    path, label = gdal_path(tile_path(name, year, root)), f"{name} ({year})"
     with open_tile(name, year, root) as like:  # checked
         described = conventions.describe(like)
+        attributes = described[ARRAY].attrs | {"grid_mapping": "spatial_ref"}
+        coords = {name: described[name] for name in ("y", "x", "spatial_ref")}
     url, registry = locate_tile(name, year, root)
+    with rasterio.open(path) as src:
+        bits = src.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", "8")
+        if (src.driver, bits) != ("GTiff", "8"):
+            raise VirtualError(f"{label}: expected an 8-bit GTiff, found {src.driver} of {bits} bits; {REWRITE}")
+        try:
+            virtual, digest = _parse(src, url, registry)
+        except VirtualError:
+            raise
+        except Exception as error:  # each library has its own errors
+            reason = " ".join(str(error).split())[:200]
+            if "Range request not supported" in reason:
+                raise VirtualError(
+                    f"{label}: expected a server that sends parts of a file, found one that sends all of it; choose "
+                    "a server that supports range requests, or put the tiles into a folder"
+                ) from error
+            raise VirtualError(
+                f"{label}: expected strips or tiles of one size, none of them empty, in an encoding of virtual-tiff's, "
+                f"found: {reason}; {REWRITE}, or copy its pixels"
+            ) from error
+    # 0 is a class, so chunks without a reference must read as "no data"
+    metadata = virtual.metadata.to_dict() | {"fill_value": legend.NODATA, "attributes": {}}
+    references = ManifestArray(metadata=ArrayV3Metadata.from_dict(metadata), chunkmanifest=virtual.manifest)
+    layer = xr.Variable(("y", "x"), references, attributes)
+    dataset = xr.Dataset({ARRAY: layer}, coords, described.attrs).expand_dims(year=[year])
+    return dataset.assign_coords({DIGEST: ("year", np.array([digest], np.uint64))})
+
+
+def _parse(src: rasterio.DatasetReader, url: str, registry: ObjectStoreRegistry) -> tuple[ManifestArray, int]:
+    """Return a tile's references, after comparing one chunk with GDAL, and the digest of its file."""
     manifests = VirtualTIFF(ifd=0)(url, registry)
     virtual = manifests.to_virtual_dataset()["0"].data
-    entries = [virtual.manifest.get_entry(place) for place in np.ndindex(virtual.manifest.shape_chunk_grid)]
+    grid = virtual.manifest.shape_chunk_grid
+    entries = [virtual.manifest.get_entry(place) for place in np.ndindex(grid)]
     offsets, lengths = (np.array([entry[key] for entry in entries]) for key in ("offset", "length"))
 
     # The longest chunk is the best test of whether the parser handles the file's encoding.
+    chunk = np.unravel_index(lengths.argmax(), grid)
     decoded = zarr.open_array(manifests, path="0", mode="r")
-    chunk = np.unravel_index(lengths.argmax(), virtual.manifest.shape_chunk_grid)
     top, left = (int(k * size) for k, size in zip(chunk, decoded.chunks, strict=True))
     found = decoded[top : top + decoded.chunks[0], left : left + decoded.chunks[1]]
-    path = tile_path(name, year, root)
-    with rasterio.open(gdal_path(path)) as src:
-        expected = src.read(1, window=Window(left, top, *found.shape[::-1]))
-    if not np.array_equal(found, expected):
-        raise VirtualError(
-            f"{path}: expected GDAL's pixels, found others at row {top}, column {left}; rewrite the file with "
-            'rasterio.shutil.copy(old, new, driver="GTiff", compress="LZW", blockysize=1), or copy its pixels'
-        )
+    if not np.array_equal(found, src.read(1, window=Window(left, top, *found.shape[::-1]))):
+        raise ValueError(f"pixels that differ from GDAL's at row {top}, column {left}")
 
     store, key = registry.resolve(url)
     picked = np.unique(np.linspace(0, len(offsets) - 1, SAMPLES).astype(int))
@@ -123,14 +150,7 @@ def open_virtual_tile(name: str, year: int, root: str | Path | None = None) -> x
     digest = hashlib.sha256(np.array([store.head(key)["size"], *offsets, *lengths], "<u8"))
     for strip in obstore.get_ranges(store, key, starts=starts, lengths=sizes):
         digest.update(strip)
-
-    # 0 is a class, so chunks without a reference must read as "no data"
-    metadata = virtual.metadata.to_dict() | {"fill_value": legend.NODATA, "attributes": {}}
-    references = ManifestArray(metadata=ArrayV3Metadata.from_dict(metadata), chunkmanifest=virtual.manifest)
-    layer = xr.Variable(("y", "x"), references, described[ARRAY].attrs | {"grid_mapping": "spatial_ref"})
-    coords = {name: described[name] for name in ("y", "x", "spatial_ref")}
-    dataset = xr.Dataset({ARRAY: layer}, coords, described.attrs).expand_dims(year=[year])
-    return dataset.assign_coords({DIGEST: ("year", np.array([int.from_bytes(digest.digest()[:8])], np.uint64))})
+    return virtual, int.from_bytes(digest.digest()[:8])
 
 
 def check_sources(cube: xr.DataArray | xr.Dataset, name: str, root: str | Path | None = None) -> None:
@@ -152,8 +172,13 @@ def check_sources(cube: xr.DataArray | xr.Dataset, name: str, root: str | Path |
     Raises
     ------
     VirtualError
-        If the files of some years have changed.
+        If the files of some years have changed, or the cube has no digests.
     """
+    if DIGEST not in cube.coords:
+        raise VirtualError(
+            f"expected a cube with the coordinate {DIGEST}, found {', '.join(map(str, cube.coords))}; make the "
+            "references with open_virtual_tile"
+        )
     kept = zip(*(np.atleast_1d(cube[name].values).tolist() for name in ("year", DIGEST)), strict=True)
     others = [year for year, digest in kept if open_virtual_tile(name, year, root)[DIGEST].item() != digest]
     if others:
