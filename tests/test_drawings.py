@@ -31,7 +31,8 @@ def shown(monkeypatch):
 
     monkeypatch.setattr(drawings.maps, "show", keep)
     yield drawn
-    assert not pyplot.get_fignums(), "a notebook would show a figure that was begun"
+    assert len(pyplot.get_fignums()) == len(drawn), "a notebook would show a figure that was begun"
+    pyplot.close("all")
 
 
 LAYOUT = {"shape": (5, 1000, 1300), "chunks": (1, 250, 250), "dtype": "uint8", "fill_value": 255}

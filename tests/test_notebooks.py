@@ -39,6 +39,8 @@ def test_outputs_are_stored_whole_and_hold_nothing_of_the_machine(path):
             assert output.get("name") != "stderr", cell.source
             found = MACHINE_PATH.search(json.dumps(output))
             assert not found, f"{found.group()} in the output of:\n{cell.source}"
+            data = output.get("data", {})
+            assert "image/png" in data or not data.get("text/plain", "").startswith("<Figure"), cell.source
 
 
 def test_at_least_four_fifths_of_the_printing_cells_are_compared():

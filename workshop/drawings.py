@@ -11,8 +11,8 @@ import icechunk
 import xarray as xr
 import zarr
 from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Patch, Polygon, Rectangle
+from matplotlib.pyplot import figure
 
 from workshop import maps
 
@@ -49,7 +49,7 @@ class _Canvas:
     """A figure to draw on, in inches from its lower left corner."""
 
     def __init__(self, heads: dict[float, str]) -> None:
-        self.figure = Figure(figsize=(10, 3.5))
+        self.figure = figure(figsize=(10, 3.5))  # of pyplot: IPython shows no others before pyplot's first
         # only the part that has the heads: notebooks cut off what is empty below, but not where axes are
         self.ax = self.figure.add_axes((0, 6 / 7, 1, 1 / 7), xlim=(0, 10), ylim=(3, 3.5))
         self.ax.axis("off")
@@ -87,13 +87,16 @@ def _scaled(shape: tuple[int, ...], width: float, height: float) -> tuple[float,
     return min(width, height * aspect), min(height, width / aspect)
 
 
-def _draw_grid(canvas: _Canvas, array: zarr.Array, width: float) -> Callable[..., Patch]:
-    """Draw the chunks along an array's last two axes to scale, and return a function that marks pixels there."""
+def _check_grid(array: zarr.Array) -> None:
     if array.ndim < 2 or array.shards or prod(array.cdata_shape[-2:]) > MOST_CHUNKS:
         raise ValueError(
             f"expected two axes or more, without shards and with at most {MOST_CHUNKS} chunks along the last two, "
             f"found {array.shape}, chunks of {array.chunks} and shards of {array.shards}; choose another array"
         )
+
+
+def _draw_grid(canvas: _Canvas, array: zarr.Array, width: float) -> Callable[..., Patch]:
+    """Draw the chunks along an array's last two axes to scale, and return a function that marks pixels there."""
     left, top = 0.45, 3.0
     width, height = _scaled(array.shape, width, 2.2)
     row_height, col_width = height / array.shape[-2], width / array.shape[-1]
@@ -182,8 +185,7 @@ def show_chunk(array: zarr.Array, chunk: tuple[int, ...], objects: Collection[st
     The chunk is its number along each axis; the objects are keys or file names found in the store, perhaps below a
     prefix. ``ValueError`` unless exactly one object has the chunk's key.
     """
-    canvas = _Canvas({1.85: f"array {array.path}", 4.75: "chunk", 6.8: "key", 8.9: _many(len(objects), "object")})
-    mark = _draw_grid(canvas, array, 2.8)
+    _check_grid(array)
     key = f"{array.path}/{array.metadata.encode_chunk_key(chunk)}".strip("/")
     names = sorted(map(str, objects))
     found = [number for number, name in enumerate(names) if f"/{name}".endswith(f"/{key}")]
@@ -192,6 +194,8 @@ def show_chunk(array: zarr.Array, chunk: tuple[int, ...], objects: Collection[st
             f"expected one object with the key {key}, found {len(found)} among {len(names)}; choose a chunk that was "
             "written, and list the objects of this store only"
         )
+    canvas = _Canvas({1.85: f"array {array.path}", 4.75: "chunk", 6.8: "key", 8.9: _many(len(objects), "object")})
+    mark = _draw_grid(canvas, array, 2.8)
     place = mark(*_pixels(array, chunk)[-2:], ORANGE, 1, edgecolor="black")
     size = prod(array.chunks) * array.dtype.itemsize
     whole = canvas.box(4.75, 2.75, f"chunk {chunk}\n{size:,} bytes", ORANGE, 1.8, 0.6, fontsize=10)
@@ -300,6 +304,7 @@ def show_region_write(array: zarr.Array, region: tuple[slice, ...]) -> None:
     touched = [range(s.start // size, (s.stop - 1) // size + 1) for s, size in zip(spans, array.chunks, strict=True)]
     if any(len(numbers) > 1 for numbers in touched[:-2]):
         raise ValueError(f"expected one chunk along all axes but the last two, found {region}; draw one at a time")
+    _check_grid(array)
     canvas = _Canvas({2.55: f"region of {array.path or 'the array'}"})
     mark = _draw_grid(canvas, array, 4.2)
     looks = {
