@@ -22,7 +22,7 @@ import zarr
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 from rasterio import Affine
-from rasterio.enums import Resampling
+from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
 from rasterio.warp import reproject, transform_bounds
 from rasterio.windows import Window
@@ -239,6 +239,8 @@ def _bands(path: str, rasters: list[Raster]) -> dict[int, tuple[str, int]]:
         targets |= {(raster.array.path, k): str(label).lower() for k, label in enumerate(labels)}
     with rasterio.open(gdal_path(path)) as src:
         said = [str(text or f"band_{k}").lower() for k, text in enumerate(src.descriptions, 1)]
+        if len(said) > len(targets) and src.colorinterp[-1] == ColorInterp.alpha:
+            said.pop()
     if named := {k: target for k, text in enumerate(said, 1) for target, name in targets.items() if text == name}:
         return named
     words = set(re.split(r"[^a-z0-9]+", Path(path).stem.lower()))
@@ -387,7 +389,11 @@ def _read(file: Source, part: Part, by: tuple = (0, 0), how: Resampling = Resamp
     grid = {"dst_crs": crs, "dst_transform": place, "dst_nodata": np.nan, "resampling": how}
     there = file.src.crs if file.misfit == OTHER_CRS else crs
     try:
-        reproject(rasterio.band(file.src, file.band), values, src_crs=there, **grid)
+        colors = file.src.colorinterp
+        alpha = colors.index(ColorInterp.alpha) + 1 if ColorInterp.alpha in colors else 0
+        reproject(
+            rasterio.band(file.src, file.band), values, src_crs=there, src_alpha=alpha * (alpha != file.band), **grid
+        )
     except RasterioError as error:
         raise RasterioIOError(f"{file.path}: {line(error)}") from None
     return values
