@@ -30,7 +30,7 @@ from zarr.core.sync import sync
 from zarr.errors import BaseZarrError
 
 from workshop import repository, sources, stores
-from workshop.sources import CF, FAIL, NOTE, PASS, PROJ, File, InputError, Problems, Raster, brief, line, more
+from workshop.sources import CF, FAIL, FEW, NOTE, PASS, PROJ, File, InputError, Problems, Raster, brief, line, more
 from workshop.tiles import TOLERANCE, is_url
 
 SAMPLE = 40  # chunks per array
@@ -104,6 +104,10 @@ def _check_axis(raster: Raster, dim: str) -> Problems:
         yield FAIL, "no coordinate", f"`ds.assign_coords({dim}=…)` with the centers of the pixels"
         return
     labels = raster.dataset.get_index(dim)
+    if labels.size == 1 and not raster.transform:
+        text = "a single label, and no GeoTransform that fits says how large its pixel is"
+        yield NOTE, text, f"`ds.rio.write_transform(…)`, or keep two pixels along {dim}"
+        return
     even, step = np.linspace(labels[0], labels[-1], labels.size, retstep=True)
     if not labels.is_unique:
         text = f"{labels.duplicated().sum()} labels are duplicates"
@@ -124,7 +128,7 @@ def _check_place(raster: Raster, level: dict[str, Any]) -> Problems:
     """Compare the georeferencing in the attributes of the array, its group and its level with the coordinates."""
     here, (rows, cols) = raster.transform, raster.shape
     if not here:
-        yield NOTE, "not compared with the coordinates, which are uneven", "correct the coordinates first"
+        yield NOTE, "not compared with the coordinates, which are uneven or single", "correct the coordinates first"
         return
     again = "write these attributes again from the coordinates: `ds.rio.write_transform()`, `spatial:*` as in lesson 09"
     claims = {}
@@ -299,8 +303,11 @@ def _check_blanks(raster: Raster) -> Problems:
         yield NOTE, text, f"{refill}does not occur"
 
 
-def _check_values(raster: Raster, stored: np.ndarray | None, count: int | None) -> Problems:
-    """Read a sample; find broken or blank chunks, data types that are too wide, and values missing from the legend."""
+def _check_values(raster: Raster, stored: np.ndarray | None, count: int | None, floats: bool) -> Problems:
+    """Read a sample; find broken or blank chunks, data types that are too wide, and values missing from the legend.
+
+    If files are ``floats``, too, whole numbers in floats were not made here.
+    """
     yield from _check_blanks(raster)
     found, broken = [np.array([], raster.array.dtype)], {}
     for place in _sample(raster, stored, count):
@@ -323,7 +330,7 @@ def _check_values(raster: Raster, stored: np.ndarray | None, count: int | None) 
         if np.array_equal(known, known.round()) and least.itemsize < dtype.itemsize and known.size > 1:
             surely = dtype.kind == "f" and (legend or (least == np.uint8 and "units" not in raster.attrs))
             advice = f'if they are class codes, open the files without `masked=True`, and write `.astype("{least}")`'
-            yield FAIL if surely else NOTE, f"only whole numbers: {text}", advice
+            yield FAIL if surely and not floats else NOTE, f"only whole numbers: {text}", advice
     if legend and (unknown := np.setdiff1d(known, list(legend))).size:
         found = f"values missing from flag_values: {unknown[:10].tolist()}"
         yield FAIL, found, f"complete flag_values and flag_meanings in {attrs}, or correct the pixels"
@@ -331,7 +338,7 @@ def _check_values(raster: Raster, stored: np.ndarray | None, count: int | None) 
         found = f"{len(legend)} flag_values, but {len(words)} words in flag_meanings"
         yield FAIL, found, f"write one word per value in {attrs}, with _ for spaces"
     said = legend or {"units", "flag_masks"} & raster.attrs.keys() or raster.packing != (1, 0)
-    if dtype.kind in "iu" and not said and 1 < known.size <= 32:
+    if dtype.kind in "iu" and not said and 1 < known.size <= FEW:
         found = f"{known.size} different whole numbers, and no attribute says what they mean"
         yield NOTE, found, f"if they are classes, add flag_values and flag_meanings to {attrs}"
     yield PASS, text, ""
@@ -496,7 +503,7 @@ def _rasters(store: Store, path: str, listed: bool) -> list[Raster]:
     dataset = xr.open_zarr(store, group=path or None, **how, **undecoded)
     group = zarr.open_group(store, path=path, mode="r", use_consolidated=how["consolidated"])
     found = []
-    for name in sorted(dataset.variables):
+    for name in sorted(dataset.variables, key=lambda name: [text.zfill(9) for text in re.split(r"(\d+)", name)]):
         axes = {}
         for dim in dataset[name].dims:
             attrs = dataset[dim].attrs
@@ -531,7 +538,7 @@ def _checks(
     store, repo, snapshot = opened
     root = zarr.open_group(store, path=group, mode="r")
     plain = zarr.open_group(store, path=group, mode="r", use_consolidated=False)
-    finest, listed = {}, False
+    finest, listed, floats = {}, False, any("float" in file.dtype for file in files.values())
     with suppress(*BROKEN):
         listed = any(plain.members())
     seen = plain if listed else root
@@ -561,7 +568,7 @@ def _checks(
             if fine is raster:
                 yield f"{raster.array.path} chunks", _check_chunks(raster)
                 yield f"{raster.array.path} steps", _check_written(raster, stored)
-                yield f"{raster.array.path} values", _check_values(raster, stored, sample)
+                yield f"{raster.array.path} values", _check_values(raster, stored, sample, floats)
             elif fine.transform and raster.transform:
                 method = said.get("resampling_method", "")
                 yield f"{raster.array.path} level", _check_level(fine, raster, stored, method, sample)

@@ -22,7 +22,7 @@ import zarr
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 from rasterio import Affine
-from rasterio.enums import Resampling
+from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
 from rasterio.warp import reproject, transform_bounds
 from rasterio.windows import Window
@@ -45,6 +45,8 @@ ROWS, COLS = 64, 1024  # of a sampled window; few rows, because a strip is as wi
 PIXELS = 2**22  # read at once, if all pixels are compared
 ROUGHLY = 16  # windows of a file on another grid
 ALIKE = 0.1  # minimum likeness of a file on another grid; on a real tile, averaged codes gave 0.3, upside down 0.03
+FEW = 32  # different whole numbers: they may be codes
+MIXED = 0.01  # share of pixels between codes; fewer can be rare codes that the sample of the files lacks
 OTHER_CRS, HALF = "in another CRS", "off by 0.5 of a pixel"
 
 
@@ -141,10 +143,16 @@ class Raster:
         """Return whether a value is in the legend, and not as no data."""
         return value in self.legend and not NO_DATA.search(self.legend[value])
 
-    def is_blank(self, values: Any) -> Any:
-        """Return where there is no data."""
-        blanks = [value for value in [*self.blanks, self.array.fill_value] if not self.is_class(value)]
+    def is_blank(self, values: Any, *others: Any) -> Any:
+        """Return where there is no data: declared as such, the fill value, or one of some other values."""
+        blanks = [value for value in [*self.blanks, self.array.fill_value, *others] if not self.is_class(value)]
         return np.isin(values, blanks) | (values != values)
+
+    def reads_as_blank(self, values: Any, *others: Any) -> Any:
+        """Return where readers see no data: NaN, if they turn this array into floats."""
+        if self.packing == (1, 0) and self.array.dtype.kind != "f":
+            return self.is_blank(values) | np.isin(values, others)
+        return np.isin(values, self.blanks) | (values != values)
 
     def read(self, rows: slice, cols: slice, step: int, band: int) -> np.ndarray:
         """Return pixels ``(y, x)``."""
@@ -180,6 +188,7 @@ class File(NamedTuple):
 
     flaw: str  # why it cannot be read, or empty
     date: Date | None
+    dtype: str = ""
 
 
 def find(files: tuple[str | Path, ...], pattern: str | None, form: str | None) -> dict[str, File]:
@@ -190,22 +199,28 @@ def find(files: tuple[str | Path, ...], pattern: str | None, form: str | None) -
         paths = [given] if is_url(given) or Path(given).is_file() else sorted(inside)
         if not paths:
             raise InputError(f"{given}: expected a raster or a folder of rasters, found none; check the path")
+        top = Path(given) if Path(given).is_dir() else Path(given).parent
         for path in paths:
-            found[path] = File("", _date(path, pattern, form))
+            date = _date(path, top, pattern, form)
             with catch_warnings(action="ignore", category=NotGeoreferencedWarning):
                 try:
                     with rasterio.open(gdal_path(path)) as src:  # a truncated file lacks its last row
                         src.read(src.count, window=Window(0, src.height - 1, src.width, 1))
+                        found[path] = File("", date, src.dtypes[0])
                 except (RasterioError, IndexError) as error:
-                    found[path] = File(line(error), found[path].date)
+                    found[path] = File(line(error), date)
     if found and all(file.flaw for file in found.values()):
         raise InputError(f"{path}: expected a raster that GDAL reads, found: {found[path].flaw}; check the file")
     return found
 
 
-def _date(path: str, pattern: str | None, form: str | None) -> Date | None:
-    """Return the date in a file's name, else in a folder above it; without a form, its groups are year, month, day."""
-    for known, part in product([pattern] if pattern else DATES, reversed(Path(path).parts)):
+def _date(path: str, top: Path, pattern: str | None, form: str | None) -> Date | None:
+    """Return the date in a file's name, else in a folder above it; without a form, its groups are year, month, day.
+
+    A pattern is searched in the path below ``top`` as a whole, from the left, and only then in the folders above.
+    """
+    parts = [Path(path).relative_to(top).as_posix(), path] if pattern else [*reversed(Path(path).parts)]
+    for known, part in product([pattern] if pattern else DATES, parts):
         if match := re.search(known, part):
             named = [match.groupdict().get(name) for name in ("year", "month", "day")]
             groups = named if any(named) else match.groups() or [match[0]]
@@ -223,11 +238,15 @@ def _bands(path: str, rasters: list[Raster]) -> dict[int, tuple[str, int]]:
         labels = raster.dataset[raster.bands].values if raster.bands else [raster.array.basename]
         targets |= {(raster.array.path, k): str(label).lower() for k, label in enumerate(labels)}
     with rasterio.open(gdal_path(path)) as src:
-        said = [str(text).lower() for text in src.descriptions]
+        said = [str(text or f"band_{k}").lower() for k, text in enumerate(src.descriptions, 1)]
+        if len(said) > len(targets) and src.colorinterp[-1] == ColorInterp.alpha:
+            said.pop()
     if named := {k: target for k, text in enumerate(said, 1) for target, name in targets.items() if text == name}:
         return named
     words = set(re.split(r"[^a-z0-9]+", Path(path).stem.lower()))
-    in_name = [target for target, name in targets.items() if set(re.split(r"[^a-z0-9]+", name)) <= words]
+    parts = {target: set(re.split(r"[^a-z0-9]+", name)) for target, name in targets.items()}
+    sizes = {target: len(part) for target, part in parts.items() if part <= words}
+    in_name = [target for target, size in sizes.items() if size == max(sizes.values())]  # NDVI_QA rather than NDVI
     if len(said) == len(in_name) == 1:
         return {1: in_name[0]}
     return dict(enumerate(targets, 1)) if len(said) == len(targets) or len(targets) == 1 else {}
@@ -270,7 +289,7 @@ def compare(rasters: list[Raster], files: dict[str, File], count: int | None) ->
 
 def _check_files(rasters: list[Raster], files: dict[str, File], bands: dict[str, dict]) -> Problems:
     """Find files that cannot be read, have no date, or have bands that the cube lacks."""
-    for path, (flaw, date) in files.items():
+    for path, (flaw, date, _) in files.items():
         if flaw:
             due = any(_positions(raster, date) for raster in rasters)
             yield FAIL if due else NOTE, f"{path} cannot be read ({flaw})", "fetch it again"
@@ -280,7 +299,8 @@ def _check_files(rasters: list[Raster], files: dict[str, File], bands: dict[str,
     undated = [path for path, file in files.items() if file.date is None]
     if undated and any(raster.steps for raster in rasters):
         text = f"no date in the names of {len(undated)} files, such as {undated[0]}"
-        yield FAIL, text, r"say where the date is: `--date '(\d{4})_(\d\d)'`, groups for year, month, day"
+        advice = r"say where the date is: `--date '(\d{4})_(\d\d)'`, groups for year, month, day in digits"
+        yield FAIL, text, f"{advice}; for other dates, such as 2024-May, also its strptime format: `--format '%Y-%b'`"
 
 
 def _check_dates(raster: Raster, steps: dict[Date | None, list[int]]) -> Problems:
@@ -310,6 +330,7 @@ class Source(NamedTuple):
     misfit: str  # why it is not on the cube's grid, or empty
     packing: tuple[float, float]
     plain: bool  # whole numbers without declared packing
+    nodata: float  # or NaN
 
 
 Part = tuple[slice, slice]  # rows and columns of the cube
@@ -326,7 +347,8 @@ def _source(path: str, src: rasterio.DatasetReader, band: int, raster: Raster) -
         misfit = f"off by {off:.2g} of a pixel"
     packing = src.scales[band - 1], src.offsets[band - 1]
     plain = packing == (1, 0) and np.dtype(src.dtypes[0]).kind in "iu"
-    return Source(path, src, band, raster, misfit, packing, plain)
+    nodata = src.nodatavals[band - 1]
+    return Source(path, src, band, raster, misfit, packing, plain, np.nan if nodata is None else nodata)
 
 
 def _footprint(file: Source) -> tuple[range, range]:
@@ -367,7 +389,11 @@ def _read(file: Source, part: Part, by: tuple = (0, 0), how: Resampling = Resamp
     grid = {"dst_crs": crs, "dst_transform": place, "dst_nodata": np.nan, "resampling": how}
     there = file.src.crs if file.misfit == OTHER_CRS else crs
     try:
-        reproject(rasterio.band(file.src, file.band), values, src_crs=there, **grid)
+        colors = file.src.colorinterp
+        alpha = colors.index(ColorInterp.alpha) + 1 if ColorInterp.alpha in colors else 0
+        reproject(
+            rasterio.band(file.src, file.band), values, src_crs=there, src_alpha=alpha * (alpha != file.band), **grid
+        )
     except RasterioError as error:
         raise RasterioIOError(f"{file.path}: {line(error)}") from None
     return values
@@ -375,24 +401,24 @@ def _read(file: Source, part: Part, by: tuple = (0, 0), how: Resampling = Resamp
 
 def _same(file: Source, stored: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Return where the unpacked values are equal, or the packed ones if the file may be packed like the cube."""
-    packing = file.raster.packing
+    packing, packed = file.raster.packing, file.raster.packing != (1, 0)
     same = (stored == values) & (file.plain or file.packing == packing)
-    slack = 0.5001 * abs(packing[0]) if packing != (1, 0) else 0
+    whole = stored.dtype.kind in "iu" and not (packed and np.dtype(file.src.dtypes[file.band - 1]).kind == "f")
+    slack = 0.5001 * abs(packing[0]) if packed else 1e-6 * whole
     ours, theirs = (x * scale + offset for x, (scale, offset) in ((stored, packing), (values, file.packing)))
-    return same if same.all() else same | np.isclose(ours, theirs, rtol=1e-6, atol=slack)
+    return same if same.all() else same | np.isclose(ours, theirs, rtol=0 if whole else 1e-6, atol=slack)
 
 
 def _compare(files: list[Source], part: Part, stored: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
     """Return where a cube's pixel is of none of the files, and how many pixels differ from each file."""
-    right, known, empty = np.zeros(stored.shape, bool), np.zeros(stored.shape, bool), files[0].raster.is_blank(stored)
-    differ = {}
+    right, known, differ = np.zeros(stored.shape, bool), np.zeros(stored.shape, bool), {}
     for file in files:
         values = _read(file, part)
         there = same = values == values
         if not file.misfit:  # else the cube may have its resampled pixel
             same = there & _same(file, stored, values)
-            empty |= stored == file.src.nodatavals[file.band - 1]
         known, right, differ[file.path] = known | there, right | same, int((there & ~same).sum())
+    empty = files[0].raster.reads_as_blank(stored, *(file.nodata for file in files if not file.misfit))
     return ~np.where(known, right, empty), differ
 
 
@@ -409,7 +435,9 @@ def _shift(file: Source, part: Part, stored: np.ndarray, these: np.ndarray, by: 
 def _explain(file: Source, part: Part, stored: np.ndarray, wrong: np.ndarray) -> str:
     """Return a probable cause of the wrong pixels in a part, and what to do."""
     raster, (rows, cols) = file.raster, part
-    if raster.is_blank(stored[wrong]).all():
+    if raster.is_blank(stored[wrong], file.nodata).all():
+        if np.isnan(_read(file, part)[wrong]).all():
+            return f"readers take {stored[wrong][0]} for a number; give the array the attribute `_FillValue` with it"
         return "nothing is there; write the pixels, or ignore this if they are left out on purpose"
     if by := _shift(file, part, stored, wrong, (0, -1, 1, -2, 2)):
         return f"these are the pixels from {by[0]} rows and {by[1]} columns on; write them again in their place"
@@ -419,19 +447,30 @@ def _explain(file: Source, part: Part, stored: np.ndarray, wrong: np.ndarray) ->
     return "is it the layer of another date? Write it again, or ignore this if it was corrected on purpose"
 
 
-def _resemble(file: Source, at: tuple[int, int], spans: tuple[range, range]) -> tuple[float, float, bool]:
+def _resemble(
+    file: Source, files: list[Source], at: tuple[int, int], spans: tuple[range, range]
+) -> tuple[float, float, bool, bool]:
     """Compare a file on another grid roughly.
 
     Returns
     -------
-    covered, likeness, moved
+    covered, likeness, moved, mixed
         The share of the file's pixels that the cube has. How much closer the two are than if one were shuffled: 1 if
-        all is equal, about 0 if they have nothing in common. Whether they are equal, but half a pixel apart.
+        all is equal, about 0 if they have nothing in common. Whether they are equal, but half a pixel apart. Whether
+        the file seems to have codes, and the cube has numbers between them, which none of the files has.
     """
     raster, ours, theirs, moved = file.raster, [], [], False
-    how = Resampling.nearest if raster.has_classes else Resampling.average
+    parts = list(_parts(raster, spans, ROUGHLY))
+
+    def numbers(of: list[Source]) -> np.ndarray:
+        return np.unique(np.concatenate([_read(each, part).ravel() for each, part in product(of, parts)]))
+
+    own = numbers([file])
+    few = own.size <= FEW and raster.array.dtype.kind in "iu" and raster.packing == file.packing == (1, 0)
+    codes = bool(raster.legend) or (few and "units" not in raster.attrs and not np.nansum(own % 1))
+    how = Resampling.nearest if codes else Resampling.average
     scale, offset = (1, 0) if file.plain else raster.packing
-    for part in _parts(raster, spans, ROUGHLY):
+    for part in parts:
         stored, values = raster.read(*part, *at), _read(file, part, how=how)
         known, blank = (values == values) & ~np.isin(values, raster.blanks), raster.is_blank(stored)
         ours.append(np.where(blank, np.nan, stored * scale + offset)[known])
@@ -441,15 +480,17 @@ def _resemble(file: Source, at: tuple[int, int], spans: tuple[range, range]) -> 
     a, b = np.concatenate(ours), np.concatenate(theirs)
     there = a == a
     if not there.any():
-        return float(not a.size), float(not a.size), moved
+        return float(not a.size), float(not a.size), moved, False
     a, b, shuffled = a[there], b[there], np.random.default_rng(0).permutation(b[there])
-    apart, by_chance = ((a != x).mean() if raster.has_classes else np.abs(a - x).mean() for x in (b, shuffled))
-    return there.mean(), 1 - apart / by_chance if by_chance else 1.0, moved
+    among = ([file], files) if codes else ()  # the other files are only read if it matters
+    mixed = bool(among) and all(np.isin(a, numbers(of), invert=True).mean() > MIXED for of in among)
+    apart, by_chance = ((a != x).mean() if raster.legend else np.abs(a - x).mean() for x in (b, shuffled))
+    return there.mean(), 1 - apart / by_chance if by_chance else 1.0, moved, mixed
 
 
 def _check_pixels(raster: Raster, layers: dict[tuple[int, int], dict[str, int]], count: int | None) -> Problems:
     """Compare an array with the files of each step and band: exactly if they are on its grid, else roughly."""
-    compared, used, outside, half, unused, unlike, example = 0, set(), set(), [], [], [], ""
+    compared, used, outside, half, averaged, unused, unlike, example = 0, set(), set(), [], [], [], [], ""
     alike: dict[str, list[float]] = {}
     for at, job in layers.items():
         names = [raster.step(at[0])] * bool(raster.steps) + [f"{raster.bands} number {at[1]}"] * bool(raster.bands)
@@ -462,9 +503,10 @@ def _check_pixels(raster: Raster, layers: dict[tuple[int, int], dict[str, int]],
                 if not all(spans):
                     outside.add(file.path)
                 elif file.misfit:
-                    covered, likeness, moved = _resemble(file, at, spans)
+                    covered, likeness, moved, mixed = _resemble(file, files, at, spans)
                     text = f"{where}: {file.path} is {file.misfit}"
                     half += [text] * moved
+                    averaged += [text] * mixed
                     if covered < 0.5 or likeness < ALIKE:
                         text = f"{text}; the cube has {covered:.0%} of it, with a likeness of {likeness:.2f} of 1"
                         yield FAIL, text, "check its location, date and scale, and whether it is upside down"
@@ -478,7 +520,7 @@ def _check_pixels(raster: Raster, layers: dict[tuple[int, int], dict[str, int]],
                         if bad.any() and not example:
                             row, col = np.argwhere(bad)[0]
                             example = f"row {part[0].start + row}, column {part[1].start + col}: {stored[row, col]}"
-                            example += f" instead of {_read(file, part)[row, col]:g} in {file.path}"
+                            example += f" instead of {_read(file, part)[row, col]:.10g} in {file.path}"
                             advice = _explain(file, part, stored, bad)
                     total += pixels
                     if differ > pixels / 2:
@@ -490,6 +532,9 @@ def _check_pixels(raster: Raster, layers: dict[tuple[int, int], dict[str, int]],
             unlike.append(f"{where}: {wrong:,} of {total:,} pixels differ")
     if half and not used:  # otherwise they may have been moved to the other files' grid
         yield FAIL, f"{half[0]}, and has the same pixels{more(half)}", "assign the centers of pixels as coordinates"
+    if averaged:
+        text = f"{averaged[0]}, and the cube has numbers there that no file has{more(averaged)}"
+        yield FAIL, text, "averaged codes? Resample them again, with nearest"
     if unlike:  # in one finding, because they probably have one cause
         yield FAIL, f"{unlike[0]}, such as {example}{more(unlike)}", advice
     for misfit, found in alike.items():
@@ -497,9 +542,10 @@ def _check_pixels(raster: Raster, layers: dict[tuple[int, int], dict[str, int]],
         yield NOTE, text, "give files on the cube's grid to compare each pixel"
     if unused and not unlike:
         text = f"the pixels of {unused[0]}{more(unused)} are not in the cube, which has another file's pixels there"
-        yield NOTE, text, "is it an older processing? If not, distinguish the two when you build the cube"
+        yield NOTE, text, "is it an older or newer processing? If not, distinguish the two when you build the cube"
     if outside:
-        yield NOTE, f"{min(outside)}{more(outside)} is outside the cube", "leave it out"
+        kind, advice = (NOTE, "leave it out") if compared or alike else (FAIL, "is the CRS that of the pixels?")
+        yield kind, f"{min(outside)}{more(outside)} is outside the cube", advice
     if compared:
         kind = "pixels" if count is None else "sampled pixels"
         yield PASS, f"{compared:,} {kind} are those of {len(used)} files", ""
