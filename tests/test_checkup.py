@@ -542,6 +542,11 @@ def test_the_date_is_where_one_says(tmp_path):
     for pattern in (r"^(\d{4})_\w_(\d\d)", r"(?P<year>\d{4})_(?P<x>\w)_(?P<month>\d\d)"):
         assert not failures(checkup.check(store, [tmp_path], date=pattern, sample=4))
     for path in tmp_path.glob("2024_v_*.tif"):
+        day = np.datetime64(f"2024-{path.stem[-2:]}-01") - np.datetime64("2023-12-31")
+        path.rename(path.with_stem(f"A2024{day.astype(int):03}_{path.stem[-2:]}"))
+    assert not failures(checkup.check(store, [tmp_path], date=r"A(\d{7})", form="%Y%j", sample=4))
+    assert failures(checkup.check(store, [tmp_path], date=r"A(\d{7})", form="%Y-%j", sample=4))
+    for path in tmp_path.glob("A2024*.tif"):
         (tmp_path / "2024" / path.stem[-2:]).mkdir(parents=True)
         path.rename(tmp_path / "2024" / path.stem[-2:] / "made_2025_01_01.tif")
     where = {"date": r"(\d{4}.\d\d)", "form": "%Y/%m", "sample": 4}  # from the left, as the scripts of lesson 10 do

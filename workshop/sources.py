@@ -484,7 +484,7 @@ def _resemble(
     a, b, shuffled = a[there], b[there], np.random.default_rng(0).permutation(b[there])
     among = ([file], files) if codes else ()  # the other files are only read if it matters
     mixed = bool(among) and all(np.isin(a, numbers(of), invert=True).mean() > MIXED for of in among)
-    apart, by_chance = ((a != x).mean() if raster.legend else np.abs(a - x).mean() for x in (b, shuffled))
+    apart, by_chance = ((a != x).mean() if codes else np.abs(a - x).mean() for x in (b, shuffled))
     return there.mean(), 1 - apart / by_chance if by_chance else 1.0, moved, mixed
 
 
