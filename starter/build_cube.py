@@ -13,6 +13,8 @@ import update_cube
 
 def create(repo: icechunk.Repository, files: pd.DataFrame, grid: xr.Dataset) -> None:
     """Commit a cube that has the dates, the grid and the description, and no pixels yet."""
+    if empty := [name for name, text in rasters.ABOUT.items() if not text]:
+        raise ValueError(f"ABOUT: expected a title, a license and a source; found no {', no '.join(empty)}")
     dates, where = np.unique(files["date"]), rasters.describe(grid)
     shape, stored = (len(dates), grid.sizes["y"], grid.sizes["x"]), rasters.encodings(files)
     if unknown := {*rasters.CLASSES} - {*stored}:
@@ -29,18 +31,23 @@ def create(repo: icechunk.Repository, files: pd.DataFrame, grid: xr.Dataset) -> 
 
 def main() -> None:
     """Create the cube; then Dask's workers write the dates, and one commit holds them all."""
+    again = "to build again with other settings, delete the folder `cube`, or set another CUBE_PREFIX"
     stock = rasters.take_stock()
     files = rasters.usable(stock)
     print(stock[["file", "date", "version", "problem"]].to_string(na_rep=""))
+    grid = rasters.choose_grid(files)
     repo = icechunk.Repository.open_or_create(rasters.storage())
     if len(list(repo.ancestry(branch="main"))) > 1:
-        raise SystemExit("the cube exists: update_cube.py completes it")
-    create(repo, files, rasters.choose_grid(files))
+        raise SystemExit(f"the cube exists: update_cube.py completes it; {again}")
+    create(repo, files, grid)
     session = repo.writable_session("main")
     days = [day for _, day in files.groupby("date")]
     with Client(dashboard_address="127.0.0.1:0") as client:
         written = [client.submit(update_cube.write, session.fork(), day) for day in days]
-        session.merge(*client.gather(written))
+        try:
+            session.merge(*client.gather(written))
+        except ValueError as error:
+            raise SystemExit(f"{error}\nupdate_cube.py writes the other dates; {again}") from error
     for day in days:
         update_cube.record(session, day)
     session.commit(f"Write {len(days)} dates")

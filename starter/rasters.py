@@ -29,7 +29,7 @@ CLASSES = ()  # bands of codes, such as ("band_1",) or ("QA",): never averaged, 
 RESAMPLING = Resampling.bilinear  # for all other bands; Resampling.average if files are much finer than the grid
 NODATA = None  # the number for "no data", if files don't declare it
 CHUNKS = (256, 256)  # rows, columns; each date has its own chunks, so it can be inserted and replaced
-ABOUT = {"Conventions": "CF-1.12", "title": "Reflectances of a valley", "license": "CC-BY-4.0", "source": "synthetic"}
+ABOUT = {"Conventions": "CF-1.12", "title": "", "license": "", "source": ""}
 
 
 def storage() -> icechunk.Storage:
@@ -57,7 +57,7 @@ def alignment(crs: rasterio.CRS, width: float, height: float, west: float, north
 def processing(name: str) -> tuple[str, int]:
     """Return a file's name without its processing number, and that number."""
     found = re.search(VERSION, name) if VERSION else None
-    return (name.replace(found[0], "", 1), int(found[1])) if found else (name, 0)
+    return (name.replace(found[0], ""), int(found[1])) if found else (name, 0)
 
 
 def look_at(path: Path) -> dict:
@@ -79,15 +79,20 @@ def look_at(path: Path) -> dict:
             packings = [*zip(src.dtypes, src.nodatavals, src.scales, src.offsets, strict=True)]
             dtype, nodata, scale, offset = packings[0]
             nodata = NODATA if nodata is None else nodata
+            gaps = nodata is not None or any(np.isnan(src.read(k)).any() for k in src.indexes)
+            fits = "float" in dtype or rasterio.dtypes.in_dtype_range(nodata or 0, dtype)
+            points, (_, b, _, d, *_) = src.gcps[0], src.transform
             line |= {"dtype": dtype, "nodata": np.nan if nodata is None else nodata, "scale": scale, "offset": offset}
             problems = {
-                "no date in its path: set DATE and FORMAT": not date,
+                "no date in its path: set DATE and FORMAT, or put a date into a folder's name": not date,
                 "expected one band, named in its path: set BAND": BAND and not (band and src.count == 1),
-                "no CRS: `rio edit-info --crs` gives it one": not src.crs,
-                "no place: `rio edit-info --transform` gives it one": src.transform == Affine.identity(),
-                "rotated: warp it with `rio warp --dst-crs`": src.transform.b or src.transform.d,
-                "its bands have different types or scales: split it": len({*map(str, packings)}) > 1,  # NaN != NaN
-                "declares no nodata: set NODATA": nodata is None and "int" in dtype,
+                "no CRS: `rio edit-info --crs` gives it one": not (src.crs or points),
+                "no place: `rio edit-info --transform` gives it one": not points and src.transform == Affine.identity(),
+                "rotated, or has control points: use `rio warp --dst-crs`": b or d or points,
+                "bands of different scales: unpack each with `rio calc`": len({*map(str, packings)}) > 1,  # NaN != NaN
+                "64-bit integers: if they fit into 32 bits, use `rio convert --dtype`": "int64" in dtype,
+                "declares no nodata: set NODATA": not gaps,
+                f"nodata {nodata} is no {dtype}: set NODATA, or use `rio edit-info --nodata`": not fits,
             }
             return line | {"problem": "; ".join(text for text, found in problems.items() if found)}
     except (ValueError, IndexError) as error:
@@ -106,9 +111,18 @@ def take_stock() -> pd.DataFrame:
     return stock
 
 
+def box_in(crs: str, file: tuple) -> tuple:
+    """Return the box of a file in another CRS: west, south, east, north."""
+    box = transform_bounds(file.alignment[0], crs, *file.box)
+    if not (np.isfinite(box).all() and box[0] < box[2]):
+        advice = "Is its CRS right? If it crosses the antimeridian, cut it with `rio warp --dst-crs --dst-bounds`."
+        raise ValueError(f"{file.file}: expected west < east in {crs}, found {box[0]:.6g} and {box[2]:.6g}. {advice}")
+    return box
+
+
 def overlap(one: tuple, other: tuple) -> float:
     """Return the fraction of the smaller file that both files cover."""
-    boxes = np.array([one.box, transform_bounds(other.alignment[0], one.alignment[0], *other.box)])
+    boxes = np.array([one.box, box_in(one.alignment[0], other)])
     both = np.clip(boxes[:, 2:].min(axis=0) - boxes[:, :2].max(axis=0), 0, None)
     return both.prod() / (boxes[:, 2:] - boxes[:, :2]).prod(axis=1).min()
 
@@ -131,8 +145,12 @@ def choose_grid(files: pd.DataFrame) -> xr.Dataset:
     chosen = files["alignment"].value_counts().index[0]
     crs, width, height, *_ = chosen
     left, _, _, top = files.loc[files["alignment"] == chosen, "box"].iloc[0]
-    boxes = np.array([transform_bounds(file.alignment[0], crs, *file.box) for file in files.itertuples()])
+    boxes = np.array([box_in(crs, file) for file in files.itertuples()])
     (west, south), (east, north) = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
+    middle, sizes = boxes[:, 2:] + boxes[:, :2], np.diff(np.unique(boxes, axis=0).reshape(-1, 2, 2), axis=1)
+    if (east - west) * (north - south) > 100 * sizes.prod(axis=2).sum():
+        far = files["file"].iloc[np.abs(middle - np.median(middle, axis=0)).sum(axis=1).argmax()]
+        raise ValueError(f"{far}: expected a place near the other files. Is its CRS right? If so, leave it out.")
     west = left - np.ceil((left - west) / width - 0.01) * width  # whole pixels from a file that fits
     north = top + np.ceil((north - top) / height - 0.01) * height
     x = west + width * (np.arange(np.ceil((east - west) / width - 0.01)) + 0.5)
@@ -171,6 +189,16 @@ def step_of(files: pd.DataFrame, grid: xr.Dataset) -> xr.Dataset:
     return step.drop_vars("spatial_ref").expand_dims(time=files["date"].iloc[:1])
 
 
+def misfit(file: tuple, how: dict) -> str:
+    """Say why a band that is stored like this cannot hold each number of a file exactly, or return an empty text."""
+    scale, offset = how.get("scale_factor", 1), how.get("add_offset", 0)
+    steps = np.array([file.scale, file.offset - offset]) / scale
+    whole = np.allclose(steps, np.round(steps), rtol=1e-6, atol=1e-9)
+    fits = file.dtype == how["dtype"] if "float" in f"{file.dtype} {how['dtype']}" else whole
+    found = f"{file.file} has {file.dtype} * {file.scale} + {file.offset}, not {how['dtype']} * {scale} + {offset}"
+    return "" if fits else f"{found}: unpack all files with `rio calc`, and build a cube from those"
+
+
 def encodings(files: pd.DataFrame) -> dict:
     """Return how the cube stores dates, and each band: the way most files store it."""
     stored = {}
@@ -186,6 +214,9 @@ def encodings(files: pd.DataFrame) -> dict:
             values["scale_factor"] = scale
         if offset:
             values["add_offset"] = offset
+        fits = {name not in CLASSES and misfit(file, values): file.file for file in lines.itertuples()}
+        if any(fits):
+            raise ValueError(f"{name}: expected one type and scale, as in {fits['']}; {max(fits)}")
         stored[name] = values
     dates = {"units": "seconds since 1970-01-01", "calendar": "proleptic_gregorian", "dtype": "int64"}
     return stored | {"time": dates | {"chunks": (1000,)}}

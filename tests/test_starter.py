@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from contextlib import nullcontext
 from functools import partial
 from types import SimpleNamespace
 
@@ -23,6 +24,7 @@ from conftest import ROOT, history
 from dask.distributed import Client
 from packaging.requirements import Requirement
 from rasterio import Affine
+from rasterio.control import GroundControlPoint
 from rasterio.enums import Resampling
 from rasterio.rio.main import main_group
 from rasterio.vrt import WarpedVRT
@@ -65,7 +67,7 @@ def starter(home, tmp_path, monkeypatch):
         folder = tmp_path / "starter"
         shutil.copytree(home, folder)
         text = (folder / "rasters.py").read_text()
-        for line in lines:
+        for line in ('ABOUT = {"title": "a", "license": "b", "source": "c"}', *lines):
             name = line.split(" = ")[0]
             text, found = re.subn(rf"(?m)^{name} = .*$", lambda _, line=line: line, text)
             assert found == 1, name
@@ -91,10 +93,17 @@ def write_tif(path, pixels, transform=PLACE, crs=UTM, scale=1.0, offset=0.0, nam
     path.parent.mkdir(parents=True, exist_ok=True)
     with rasterio.open(path, "w", crs=crs, transform=transform, **profile) as dst:
         dst.write(pixels)
-        dst.scales, dst.offsets = (scale,) * count, (offset,) * count
+        dst.scales, dst.offsets = np.broadcast_to(scale, count), np.broadcast_to(offset, count)
         for k, name in enumerate(names, 1):
             dst.set_band_description(k, name)
     return path
+
+
+def update(starter, repo, refused=0):
+    """Update a cube, and expect that a number of dates is refused."""
+    expected = pytest.raises(ValueError, match=f"found {refused} that were not changed") if refused else nullcontext()
+    with expected:
+        starter.update_cube.update(repo, starter.rasters.take_stock())
 
 
 def build(starter):
@@ -448,12 +457,20 @@ def test_a_folder_and_what_the_scripts_refuse(starter, monkeypatch, capsys):
         starter.build_cube.main()
     for scene in scenes.ARCHIVE[:3]:
         scenes._write_scene(scene, starter.folder / "rasters")
+    large = np.full((2, 20, 20), 40_000, "uint16")
+    path = write_tif(starter.folder / "rasters" / "20200101.tif", large, scale=0.0001, names=scenes.BANDS, nodata=0)
+    with pytest.raises(SystemExit, match=r"(?s)do they fit into int16.*delete the folder `cube`, or set another CUBE_"):
+        starter.build_cube.main()
+    path.unlink()
+    shutil.rmtree("cube")
     starter.build_cube.main()
     repo = icechunk.Repository.open(icechunk.local_filesystem_storage(str(starter.folder / "cube")))
     assert assert_is_the_valley(repo, (starter.folder / "rasters").iterdir()) == {"copied": 2, "resampled": 1}
     for attributes in (packed(repo).attrs, packed(repo)["red"].attrs):
         assert attributes["proj:wkt2"].startswith("PROJCRS") and attributes["spatial:dimensions"] == ["y", "x"]
-    with pytest.raises(SystemExit, match=r"the cube exists: update_cube\.py completes it"):
+    with pytest.raises(
+        SystemExit, match=r"the cube exists: .* completes it; to build again .*, delete the folder `cube`"
+    ):
         starter.build_cube.main()
 
     capsys.readouterr()
@@ -495,7 +512,7 @@ def test_classes_in_degrees_one_date_per_year(starter):
         assert matches == 1.0
 
 
-def test_classes_with_another_nodata_are_recoded_and_never_collide(starter):
+def test_classes_with_another_nodata_are_recoded_and_never_collide(starter, capsys):
     starter = starter('CLASSES = ("band_1",)', 'DATE, FORMAT = r"(\\d{4})", "%Y"')
     folder, classes = starter.folder / "rasters", np.arange(400, dtype="uint8").reshape(20, 20) % 5
     for year in (2000, 2001):
@@ -508,8 +525,8 @@ def test_classes_with_another_nodata_are_recoded_and_never_collide(starter):
     before = history(repo)
     for year, pixels in ((2003, np.where(classes == 3, 255, classes)), (2004, classes.astype("uint16") * 100)):
         path = write_tif(folder / f"{year}.tif", pixels, nodata=9)
-        with pytest.raises(ValueError, match=rf"expected classes of uint8, and 255 only for no data.*{year}"):
-            starter.update_cube.update(repo, starter.rasters.take_stock())
+        update(starter, repo, refused=1)
+        assert re.search(rf"expected classes of uint8, and 255 only for no data.*{year}", capsys.readouterr().out)
         path.unlink()
     assert history(repo) == before
 
@@ -634,19 +651,104 @@ def test_pixels_under_a_mask_are_no_data(starter):
     np.testing.assert_array_equal(packed(build(starter))["band_1"][0], np.where(mask, 7, 0))
 
 
-def test_numbers_that_do_not_fit_stop_the_update(starter):
-    starter = starter()
-    folder = starter.folder / "rasters"
-    for date in (20200101, 20200102):
-        write_tif(folder / f"{date}.tif", np.full((20, 20), 7, "int16"), nodata=0)
+# How two files are stored, how a third one is, and whether the cube holds it exactly.
+F4 = {"dtype": "float32"}
+PACKINGS = {
+    "floats": ({}, F4, False),
+    "longer floats": (F4, {"dtype": "float64"}, False),
+    "a finer scale": ({"scale": 0.01}, {"scale": 0.0001}, False),
+    "another offset": ({"offset": 0.5}, {}, False),
+    "a coarser scale": ({"scale": 0.0001, "offset": -0.1}, {"scale": 0.01}, True),
+    "floats with an offset": (F4 | {"scale": 0.1, "offset": -273.15}, F4 | {"scale": 0.1, "offset": -273.15}, True),
+}
+
+
+@pytest.mark.parametrize("case", PACKINGS)
+def test_a_cube_holds_each_number_exactly_or_refuses_the_file(case, starter, capsys):
+    starter, (most, other, fits) = starter(), PACKINGS[case]
+    pixels = np.arange(400).reshape(20, 20) % 200
+
+    def write(name, dtype="int16", **how):
+        stored = (pixels / 8 if "float" in dtype else pixels).astype(dtype)
+        write_tif(starter.rasters.FOLDER / f"{name}.tif", stored, nodata=-1, **how)
+        return stored * how.get("scale", 1) + how.get("offset", 0)
+
+    values = [write("20200101_P1", **most), write("20200102_P1", **most), write("20200103_P1", **other)]
+    if not fits:
+        with pytest.raises(ValueError, match=r"as in 2020010\d_P1\.tif; 20200103_P1.tif has .*rio calc"):
+            build(starter)
+        (starter.rasters.FOLDER / "20200103_P1.tif").unlink()
     repo = build(starter)
+    band = starter.rasters.read(repo.readonly_session("main"))["band_1"]
+    np.testing.assert_allclose(band, values[: 2 + fits], rtol=1e-6, atol=1e-5)
     before = history(repo)
-    write_tif(folder / "20200103.tif", np.full((20, 20), 40_000, "uint16"), nodata=0)
-    with pytest.raises(
-        ValueError, match=r"band_1 of .*20200103.*: expected .*, found 400 other numbers: do they fit into"
-    ):
-        starter.update_cube.update(repo, starter.rasters.take_stock())
-    assert history(repo) == before
+    write("20200102_P2", **other)  # delivered again
+    update(starter, repo, refused=int(not fits))
+    assert (history(repo) != before) == fits and ("20200102_P2.tif has " in capsys.readouterr().out) != fits
+
+
+def test_a_date_that_is_refused_stops_no_other(starter, capsys):
+    starter = starter()
+
+    def write(name, bands, pixels=7, dtype="int16", crs=UTM):
+        pixels = np.full((len(bands), 20, 20), pixels, dtype)
+        write_tif(starter.rasters.FOLDER / f"{name}.tif", pixels, crs=crs, names=bands, nodata=0)
+
+    write("20200101_P1", ["red", "nir"])
+    repo = build(starter)
+    write("20200101_P2", ["red"])
+    write("20200102", ["red", "nir", "swir"])
+    write("20200103", ["red", "nir"], 40_000, "uint16")
+    write("20200104_a", ["red"])
+    write("20200104_b", ["red"])
+    write("20200105", ["red"], crs="EPSG:4326")
+    write("20200106", ["red"])  # without nir, which the date never had
+    update(starter, repo, refused=5)
+    refused = capsys.readouterr().out.splitlines()
+    assert refused.pop() == "written: 2020-01-06 00:00:00"
+    reasons = (
+        "nir of this date came from an older file",
+        "20200102.tif has the band swir, expected .*nir",
+        ".* of .*20200103.tif.*: expected to read what was written, found 400 other numbers: do they fit into int16",
+        ".* found 20200104_a.tif and 20200104_b.tif",
+        "20200105.tif: expected west < east in EPSG:32612, found inf",
+    )
+    for day, (reason, line) in enumerate(zip(reasons, refused[-5:], strict=True), 1):
+        assert re.match(f"not changed: 2020-01-0{day} 00:00:00 {reason}", line), line
+    np.testing.assert_array_equal(packed(repo)["time"], seconds("2020-01-01", "2020-01-06"))
+
+
+# Where two files are, where a third one is, and the one that is named.
+FIJI = {"crs": "EPSG:4326", "transform": Affine(0.01, 0, 177, 0, -0.01, -16)}
+FAR = {
+    "across the antimeridian": (
+        FIJI,
+        {"crs": "EPSG:32760", "transform": Affine(10_000, 0, 720_000, 0, -10_000, 8.2e6)},
+    ),
+    "meters said to be degrees": ({}, {"crs": "EPSG:4326"}),
+    "another zone": ({}, {"crs": "EPSG:32632"}),
+}
+
+
+@pytest.mark.parametrize("case", FAR)
+def test_a_file_in_an_impossible_place_is_named(case, starter):
+    starter = starter()
+    for date, where in zip((20200101, 20200102, 20200103), (FAR[case][0], *FAR[case]), strict=True):
+        path = write_tif(starter.rasters.FOLDER / f"{date}.tif", np.ones((20, 20), "int16"), nodata=0, **where)
+    with pytest.raises(ValueError, match=r"^20200103\.tif: expected .* CRS right"):
+        build(starter)
+    if case == "across the antimeridian":
+        bounds = ["--dst-crs", "EPSG:4326", "--dst-bounds", "177", "-18", "180", "-16", "--res", "0.01"]
+        main_group(["warp", str(path), str(path.with_name("20200104.tif")), *bounds], standalone_mode=False)
+        path.unlink()
+        assert build(starter)
+
+
+def test_a_processing_number_may_be_in_the_path_twice(starter):
+    starter = starter(r'VERSION = r"(?<=\d{8}_)(\d{8})"')
+    names = [f"LC09_038032_20230614_{made}_02" for made in ("20230616", "20230801")]
+    found = [starter.rasters.processing(f"{name}/{name}_SR_B4.TIF") for name in names]
+    assert found[0][0] == found[1][0] and [number for _, number in found] == [20230616, 20230801]
 
 
 def test_an_update_keeps_what_files_that_are_gone_have_given(starter, capsys):
@@ -658,23 +760,23 @@ def test_an_update_keeps_what_files_that_are_gone_have_given(starter, capsys):
     repo = build(starter)
     before, whole = history(repo), second.read_bytes()
 
-    def update():
+    def updated(refused=0):
         capsys.readouterr()
-        starter.update_cube.update(repo, starter.rasters.take_stock())
+        update(starter, repo, refused)
         return capsys.readouterr().out
 
     for content in (whole[: len(whole) // 2], None):  # broken, missing
         second.write_bytes(content) if content else second.unlink()
-        assert update() == (
+        assert updated(refused=1) == (
             "not changed: 2020-01-01 00:00:00 was made from files that are missing or broken now: 20200101_b_P1.tif\n"
         )
     assert history(repo) == before
     write_tif(folder / "20200101_b_P2.tif", east + 1, PLACE @ Affine.translation(20, 0), nodata=0)
-    assert update() == "written: 2020-01-01 00:00:00\n"  # a newer processing replaces it
+    assert updated() == "written: 2020-01-01 00:00:00\n"  # a newer processing replaces it
     np.testing.assert_array_equal(packed(repo)["band_1"][0], np.hstack([west, east + 1]))
 
     write_tif(folder / "20200102.tif", west, PLACE @ Affine.translation(30, 0), nodata=0)
-    assert update() == (
+    assert updated() == (
         "cut off: 2020-01-02 00:00:00 reaches beyond the cube in 20200102.tif\nwritten: 2020-01-02 00:00:00\n"
     )
     np.testing.assert_array_equal(packed(repo)["band_1"][1, :, 30:], west[:, :10])
@@ -682,37 +784,46 @@ def test_an_update_keeps_what_files_that_are_gone_have_given(starter, capsys):
 
 
 # An odd file of each kind, its problem, and the command of rasterio that the problem names.
+WARP = ["warp", "--dst-crs", UTM]
+POINTS = [GroundControlPoint(r, c, 752_000 + 20 * c + r, 4.3e6 - 20 * r) for r in (0, 20) for c in (0, 20)]
 ODD = {
-    "no CRS": ({"crs": None}, "no CRS: `rio edit-info --crs`", ["edit-info", "--crs", UTM, "{}"]),
+    "no CRS": ({"crs": None}, "no CRS: `rio edit-info --crs`", ["edit-info", "--crs", UTM]),
     "no place": (
         {"transform": Affine.identity()},
         "no place: `rio edit-info --transform`",
-        ["edit-info", "--transform", "[20, 0, 752000, 0, -20, 4342000]", "{}"],
+        ["edit-info", "--transform", "[20, 0, 752000, 0, -20, 4342000]"],
     ),
-    "sheared": (
-        {"transform": PLACE @ Affine.shear(0, 5)},
-        "rotated: warp it with `rio warp --dst-crs`",
-        ["warp", "--overwrite", "{}", "{}.warped.tif", "--dst-crs", UTM],
+    "sheared": ({"transform": PLACE @ Affine.shear(0, 5)}, "rotated, or has control points: use `rio warp", WARP),
+    "rotated": ({"transform": PLACE @ Affine.rotation(30)}, "rotated, or has control points: use `rio warp", WARP),
+    "points": ({"gcps": POINTS, "transform": None}, "rotated, or has control points: use `rio warp", WARP),
+    "scales": (
+        {"scale": (0.01, 1)},
+        "scales: unpack each with `rio calc`",
+        ["calc", "--masked", "(* 0.01 (read 1 1))"],
     ),
-    "rotated": (
-        {"transform": PLACE @ Affine.rotation(30)},
-        "rotated: warp it with `rio warp --dst-crs`",
-        ["warp", "--overwrite", "{}", "{}.warped.tif", "--dst-crs", UTM],
+    "64 bits": ({"dtype": "int64"}, "fit into 32 bits, use `rio convert --dtype`", ["convert", "--dtype", "int32"]),
+    "no nodata": ({"nodata": None}, "declares no nodata: set NODATA", ["edit-info", "--nodata", "0"]),
+    "floats": ({"nodata": None, "dtype": "float32"}, "no nodata: set NODATA", ["edit-info", "--nodata", "nan"]),
+    "256": (
+        {"nodata": None, "dtype": "uint8", "NODATA": 256},
+        "nodata 256 is no uint8",
+        ["edit-info", "--nodata", "0"],
     ),
-    "no nodata": ({"nodata": None}, "declares no nodata: set NODATA", ["edit-info", "--nodata", "0", "{}"]),
 }
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 @pytest.mark.parametrize("odd", ODD)
 def test_what_a_problem_advises_helps(odd, starter):
-    how, problem, command = ODD[odd]
-    starter = starter()
-    pixels = np.arange(1, 401, dtype="int16").reshape(20, 20)
-    path = write_tif(starter.rasters.FOLDER / "20200101.tif", pixels, **{"nodata": 0} | how)
+    how, problem, (command, *options) = ODD[odd]
+    starter, how = starter(), {"nodata": 0, "dtype": "int16"} | how
+    starter.rasters.NODATA, pixels = how.pop("NODATA", None), np.ones((2, 20, 20), how.pop("dtype"))
+    path = helped = write_tif(starter.rasters.FOLDER / "20200101.tif", pixels, **how)
     assert problem in starter.rasters.look_at(path)["problem"]
-    main_group([part.format(path) for part in command], standalone_mode=False)
-    helped = path.with_name(path.name + ".warped.tif") if command[0] == "warp" else path
+    if command != "edit-info":
+        helped = path.with_name("20200102.tif")
+        options.append(str(path))
+    main_group([command, *options, str(helped)], standalone_mode=False)
     assert starter.rasters.look_at(helped)["problem"] == ""
 
 
@@ -726,19 +837,20 @@ def test_what_cannot_be_read_is_named_and_left_out(starter):
     write_tif(folder / "20201301.tif", np.ones((4, 4), "int16"), nodata=0)
     write_tif(folder / "20200302_Pnone_P.tif", np.ones((2, 4, 4), "float32"), nodata=np.nan)
     write_tif(folder / "undated.tif", np.ones((4, 4), "int16"), nodata=0)
+    write_tif(folder / "20200304" / "dem.tif", np.array([[1.5, np.nan]]))  # NaN needs no declaration
     stock = starter.rasters.take_stock().set_index("file")["problem"]
-    assert (stock[["20200101.tif", "20200302_Pnone_P.tif"]] == "").all()
-    assert stock.pop("undated.tif") == "no date in its path: set DATE and FORMAT"
+    usable = ["20200101.tif", "20200302_Pnone_P.tif", "20200304/dem.tif"]
+    assert (stock[usable] == "").all()
+    assert stock.pop("undated.tif") == "no date in its path: set DATE and FORMAT, or put a date into a folder's name"
     assert stock.pop("20201301.tif").startswith("check DATE, FORMAT and VERSION against its path: ")
-    assert stock.drop(["20200101.tif", "20200302_Pnone_P.tif"]).str.startswith("cannot be read: ").all()
-    assert len(stock) == 7
+    assert stock.drop(usable).str.startswith("cannot be read: ").all()
+    assert len(stock) == 8
 
 
 def test_a_cube_of_any_size_is_created_without_computing(starter):
     starter = starter()
-    write_tif(starter.rasters.FOLDER / "20200101.tif", np.ones((4, 4), "int16"), nodata=0)
-    far = PLACE @ Affine.translation(39_996, 29_996)
-    write_tif(starter.rasters.FOLDER / "20200102.tif", np.ones((4, 4), "int16"), far, nodata=0)
+    for name, where in (("20200101", PLACE), ("20200102", PLACE @ Affine.translation(36_000, 27_000))):
+        write_tif(starter.rasters.FOLDER / f"{name}.tif", np.ones((3000, 4000), "uint8"), where, nodata=0)
     files = starter.rasters.usable(starter.rasters.take_stock())
     repo = icechunk.Repository.create(icechunk.in_memory_storage())
     starter.build_cube.create(repo, files, starter.rasters.choose_grid(files))
@@ -784,10 +896,17 @@ def test_codes_beside_measurements_are_never_averaged(starter):
     assert "_FillValue" not in group["QA"].attrs and group["QA"].fill_value == group["red"].attrs["_FillValue"] == -1
 
 
-def test_a_band_of_classes_that_no_file_has_is_named(starter):
-    starter = starter('CLASSES = ("band1",)')
+@pytest.mark.parametrize(
+    ("setting", "refusal"),
+    {
+        'CLASSES = ("band1",)': "CLASSES: expected bands of the files, such as band_1; found {'band1'}",
+        'ABOUT = {"title": "a", "license": "", "source": ""}': "ABOUT: expected .*; found no license, no source",
+    }.items(),
+)
+def test_a_setting_that_cannot_be_right_is_named(setting, refusal, starter):
+    starter = starter(setting)
     write_tif(starter.folder / "rasters" / "20200105.tif", np.ones((8, 8), "uint8"), nodata=0)
-    with pytest.raises(ValueError, match=r"CLASSES: expected bands of the files, such as band_1; found {'band1'}"):
+    with pytest.raises(ValueError, match=refusal):
         build(starter)
 
 
@@ -800,5 +919,5 @@ def test_the_lesson_shows_the_functions_of_the_starter():
             shown = re.sub(r"\b(rasters|update_cube)\.", "", ast.get_source_segment(text, node))
             if isinstance(node, ast.FunctionDef) and node.name not in SHOWN_ELSEWHERE:
                 assert shown in lesson, f"{module}.{node.name}"
-            if isinstance(node, ast.Assign) and "FOLDER" not in shown:
+            if isinstance(node, ast.Assign) and not re.match("FOLDER|ABOUT", shown):
                 assert shown in lesson, shown
